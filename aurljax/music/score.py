@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ METER = np.dtype([("tick", "<i8"), ("numerator", "u1"), ("denominator", "u1")])
 KEY = np.dtype([("tick", "<i8"), ("fifths", "i1"), ("minor", "?")])
 CONTROL = np.dtype([("tick", "<i8"), ("track", "<u2"), ("kind", "u1"), ("number", "u1"), ("value", "<i2")])
 CONTROL_KINDS = ("control", "bend", "pressure", "key_pressure")
+TEXT_KINDS = ("lyric", "marker")
 
 DEFAULT_USEC = 500_000
 DEFAULT_METER = (4, 4)
@@ -40,9 +42,10 @@ def _column(table: str, name: str) -> property:
 class Score:
     """A piece: tables `notes`, `tracks`, `tempo`, `meter`, `key`, `controls` (row types above), texts and metadata.
 
-    The constructor puts every table in its canonical order (notes by onset, track, pitch) and makes it read-only;
-    it takes rows as tuples or as arrays of the row type. No note may start while the same pitch of the same track
-    sounds: `repaired` mends that, `check` tells. `texts` are (tick, kind, text) with kind 'lyric' or 'marker'.
+    The constructor puts every table in its canonical order (notes by onset, track, pitch; controls by tick, track,
+    kind, else as given) and makes it read-only; it takes rows as tuples or as arrays of the row type. Of several tempo,
+    meter or key rows at one tick only the last, which is in force, stays. No note may start while the same pitch of the
+    same track sounds: `repaired` mends that, `check` tells. `texts` are (tick, kind, text), kind 'lyric' or 'marker'.
     """
 
     resolution: int = 480  # ticks per quarter note
@@ -59,24 +62,18 @@ class Score:
     def __post_init__(self):
         put = functools.partial(object.__setattr__, self)
         put("resolution", int(self.resolution))
-        order = {
-            "notes": ("pitch", "track", "onset"),
-            "tempo": ("tick",),
-            "meter": ("tick",),
-            "key": ("tick",),
-            "controls": ("track", "tick"),
-        }
         for name, dtype in TABLES.items():
             rows = _table(dtype, getattr(self, name))
-            if name in order and len(rows) > 1:
-                rows = rows[np.lexsort([rows[c] for c in order[name]])]  # stable: equal keys keep their order
-            elif rows.flags.writeable:
-                rows = rows.copy()
-            rows.flags.writeable = False
+            if name in ORDER and len(rows) > 1:
+                rows = rows.take(np.lexsort([rows[c] for c in ORDER[name]]))  # stable: equal keys keep their order
+                if ORDER[name] == ("tick",):
+                    rows = rows.take(np.flatnonzero(np.append(rows["tick"][1:] != rows["tick"][:-1], True)))
+            if rows.flags.writeable:
+                rows = np.frombuffer(rows.tobytes(), dtype)  # read-only for good, and faster than copying packed rows
             put(name, rows)
         names = tuple(self.names) + ("",) * (len(self.tracks) - len(self.names))
         put("names", names)
-        put("texts", tuple(sorted((int(t), str(k), str(x)) for t, k, x in self.texts)))
+        put("texts", tuple(sorted((int(t), str(k), str(x)) for t, k, x in self.texts if x)))
         put("meta", {k: str(v) for k, v in sorted(self.meta.items()) if v})
 
     onset = _column("notes", "onset")
@@ -100,7 +97,7 @@ class Score:
 
     def __eq__(self, other) -> bool:
         return isinstance(other, Score) and all(
-            np.array_equal(getattr(self, f.name), getattr(other, f.name))
+            getattr(self, f.name).tobytes() == getattr(other, f.name).tobytes()
             if f.name in TABLES
             else getattr(self, f.name) == getattr(other, f.name)
             for f in dataclasses.fields(self)
@@ -127,30 +124,47 @@ class Score:
 
     @functools.cached_property
     def _tempo_map(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(tick, usec per quarter, usec * resolution at tick), beginning at tick 0; of equal ticks the last counts."""
+        """(tick, usec per quarter, usec * resolution at tick), beginning at tick 0."""
         tick, usec = self.tempo["tick"].astype(np.int64), self.tempo["usec"].astype(np.int64)
-        keep = np.append(tick[1:] != tick[:-1], True)[: len(tick)]
-        tick, usec = tick[keep], usec[keep]
         if not len(tick) or tick[0] > 0:
             tick, usec = np.append(0, tick), np.append(DEFAULT_USEC, usec)
         return tick, usec, np.append(0, np.cumsum(np.diff(tick) * usec[:-1]))
 
     def seconds(self, ticks) -> np.ndarray:
-        """Seconds at each tick (any shape, float64), exact up to the last rounding: sums are integers."""
+        """Seconds (float64) at each tick, whole or not, of any shape; sums of integers, so long pieces lose nothing."""
         tick, usec, start = self._tempo_map
-        t = np.asarray(ticks, np.int64)
+        t = np.asarray(ticks)
         i = np.maximum(np.searchsorted(tick, t, "right") - 1, 0)
         return (start[i] + (t - tick[i]) * usec[i]) / (self.resolution * 1e6)
 
+    def ticks(self, seconds) -> np.ndarray:
+        """The nearest tick (int64) to each time in seconds (any shape): the inverse of `seconds`."""
+        tick, usec, start = self._tempo_map
+        t = np.asarray(seconds, np.float64) * self.resolution * 1e6
+        i = np.maximum(np.searchsorted(start, t, "right") - 1, 0)
+        return tick[i] + np.rint((t - start[i]) / usec[i]).astype(np.int64)
+
     @functools.cached_property
     def meters(self) -> np.ndarray:
-        """The meter map in force: from tick 0, one row per tick, no meter repeated."""
+        """The meter map in force: from tick 0, no meter repeated."""
         m = self.meter
-        m = m[np.append(m["tick"][1:] != m["tick"][:-1], True)[: len(m)]]
         if not len(m) or m["tick"][0] > 0:
             m = np.concatenate([_table(METER, [(0, *DEFAULT_METER)]), m])
         same = (m["numerator"][1:] == m["numerator"][:-1]) & (m["denominator"][1:] == m["denominator"][:-1])
-        return m[np.append(True, ~same)]
+        return m.take(np.flatnonzero(np.append(True, ~same)))
+
+    @functools.cached_property
+    def _bars(self) -> tuple[np.ndarray, np.ndarray]:
+        """[meters] (ticks of a bar, number of bars) of each row of `meters`."""
+        m = self.meters
+        length = 4 * self.resolution * m["numerator"].astype(np.int64) / m["denominator"]  # exact: a power of two below
+        end = max(self.end, int(m["tick"][-1]) + 1)
+        return length, np.ceil(np.diff(m["tick"], append=end) / length).astype(np.int64)
+
+    @property
+    def bar_count(self) -> int:
+        """Number of bars; at least 1."""
+        return int(self._bars[1].sum())
 
     @functools.cached_property
     def bar_ticks(self) -> np.ndarray:
@@ -158,37 +172,47 @@ class Score:
 
         A change of meter starts a bar, so the bar before it may be short.
         """
-        lines, m = [], self.meters
-        end = max(self.end, int(m["tick"][-1]) + 1, 1)
-        for i, row in enumerate(m):
-            stop = m["tick"][i + 1] if i + 1 < len(m) else None
-            length = 4 * self.resolution * int(row["numerator"]) / int(row["denominator"])
-            count = int(np.ceil(((stop if stop is not None else end) - row["tick"]) / length))
-            lines.append(row["tick"] + length * np.arange(count + (stop is None)))
-        return np.concatenate(lines)
+        length, count = self._bars
+        row = np.repeat(np.arange(len(count)), count)
+        index = np.arange(len(row)) - (np.cumsum(count) - count)[row]
+        lines = self.meters["tick"][row] + length[row] * index
+        return np.append(lines, lines[-1] + length[-1])
 
     # --- the invariant ---------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Raises ValueError, naming the table, if the score breaks its own rules."""
-        n = self.notes
-        for bad, what in (
-            (n["track"] >= len(self.tracks), "names a track that does not exist"),
-            (n["duration"] < 1, "is shorter than one tick"),
-            (n["onset"] < 0, "starts before tick 0"),
-            (n["pitch"] > 127, "has a pitch above 127"),
-            ((n["velocity"] < 1) | (n["velocity"] > 127), "has a velocity outside 1..127"),
-            (_overlaps(n), "sounds on into the next note of its pitch and track"),
-        ):
-            if bad.any():
-                raise ValueError(f"notes: row {int(np.argmax(bad))} {what}")
+        """Raises ValueError, naming table and row, if the score breaks its own rules."""
+        for table, bad, what in self._rules():
+            if np.any(bad):
+                raise ValueError(f"{table}: row {int(np.argmax(bad))} {what}")
+
+    def _rules(self) -> Iterator[tuple[str, np.ndarray, str]]:
+        """(table, [rows] whether the rule is broken, in words)"""
+        n, c, bend = self.notes, self.controls, CONTROL_KINDS.index("bend")
+        yield "notes", n["track"] >= len(self.tracks), "names a track that does not exist"
+        yield "notes", n["duration"] < 1, "is shorter than one tick"
+        yield "notes", n["onset"] < 0, "starts before tick 0"
+        yield "notes", n["pitch"] > 127, "has a pitch above 127"
+        yield "notes", (n["velocity"] < 1) | (n["velocity"] > 127), "has a velocity outside 1..127"
+        yield "notes", _overlaps(n), "sounds on into the next note of its pitch and track"
+        yield "tracks", self.tracks["program"] > 127, "has a program above 127"
+        for name in ("tempo", "meter", "key", "controls"):
+            yield name, getattr(self, name)["tick"] < 0, "lies before tick 0"
+        yield "tempo", (self.tempo["usec"] < 1) | (self.tempo["usec"] >= 1 << 24), "is outside 1..16777215 microseconds"
+        yield "meter", ~possible_meter(self.meter["numerator"], self.meter["denominator"]), "is no meter of MIDI"
+        yield "key", np.abs(self.key["fifths"]) > 7, "has more than 7 accidentals"
+        yield "controls", c["track"] >= len(self.tracks), "names a track that does not exist"
+        yield "controls", (c["kind"] >= len(CONTROL_KINDS)) | (c["number"] > 127), "has a kind or number out of range"
+        low, high = np.where(c["kind"] == bend, -8192, 0), np.where(c["kind"] == bend, 8191, 127)
+        yield "controls", (c["value"] < low) | (c["value"] > high), "has a value out of range"
+        yield "texts", np.array([t < 0 or k not in TEXT_KINDS for t, k, _ in self.texts], bool), "has a wrong tick or kind"
 
     def repaired(self) -> tuple[Score, dict[str, int]]:
         """(score, counts) with no pitch of a track struck while it sounds.
 
         Of notes that start together the longest stays (`duplicate`); one that is struck again is ended there (`cut`).
         """
-        n = self.notes[np.lexsort([-self.duration, self.onset, self.pitch, self.track])]
+        n = self.notes.take(np.lexsort([-self.duration, self.onset, self.pitch, self.track]))
         same = (n["track"][1:] == n["track"][:-1]) & (n["pitch"][1:] == n["pitch"][:-1])
         double = np.append(False, same & (n["onset"][1:] == n["onset"][:-1]))[: len(n)]
         n = n[~double].copy()
@@ -218,7 +242,20 @@ class Score:
         return midi.from_note_sequence(sequence)
 
 
+ORDER = {  # sort columns of each table, the most important last
+    "notes": ("pitch", "track", "onset"),
+    "tempo": ("tick",),
+    "meter": ("tick",),
+    "key": ("tick",),
+    "controls": ("kind", "track", "tick"),
+}
 TABLES = {"notes": NOTE, "tracks": TRACK, "tempo": TEMPO, "meter": METER, "key": KEY, "controls": CONTROL}
+
+
+def possible_meter(numerator, denominator) -> np.ndarray:
+    """Whether each meter can stand in a MIDI file: numerator 1..255, denominator a power of two up to 128."""
+    n, d = np.asarray(numerator, np.int64), np.asarray(denominator, np.int64)
+    return (n >= 1) & (n <= 255) & (d >= 1) & (d <= 128) & (d & (d - 1) == 0)
 
 
 def _overlaps(notes: np.ndarray, ordered: bool = False) -> np.ndarray:

@@ -1,0 +1,288 @@
+"""The border of a run: a ConfigDict or JSON outside, frozen dataclasses inside.
+
+An experiment is a file with `get_config([argument]) -> ConfigDict` holding what differs from the defaults below. Unknown
+fields, values of another type and values that cannot work are refused here, before anything is built. Importing this
+module imports no jax; the fields of `model` are those of the family's own dataclass, looked up when a config is read.
+"""
+
+from __future__ import annotations
+
+import runpy
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aurljax.fields import (
+    ConfigError,
+    at_least,
+    coerce,
+    frozen,
+    literal,
+    nearest_multiple,
+    one_of,
+    plain,
+    require,
+    unknown,
+)
+
+OPTIMIZERS = ("adamw", "lion")
+SCHEDULES = ("cosine", "linear", "constant")
+FROM_CODEC = ("vocab", "features")  # fields of every family's config that the codec alone decides
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Tokenization: a name of `aurljax.music.codec` and its options as sorted pairs."""
+
+    name: str = "score"
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def make(self) -> Any:
+        """The codec object."""
+        from aurljax.music import codec
+
+        return codec.make(self.name, **dict(self.options))
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is read: a corpus folder, in windows of `length` ids, `batch` rows a step over all devices."""
+
+    corpus: str = ""
+    length: int = 512
+    batch: int = 8
+    transpose: tuple[int, int] = (0, 0)  # semitones, both ends included
+
+    def __post_init__(self) -> None:
+        at_least(self, "data", length=2, batch=1)
+        low, high = self.transpose
+        require(-12 <= low <= 0 <= high <= 12, f"data.transpose={self.transpose} must be (-12..0, 0..12)")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A family of `aurljax.models` and values of its config as sorted pairs; flat outside: model.family, model.d_model."""
+
+    family: str = "decoder"
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def make(self, codec: Any) -> tuple[Any, Any]:
+        """(Family, its frozen config) with the codec's vocabulary and features."""
+        family = _family(self.family)
+        features = tuple(sorted(codec.feature_sizes.items()))
+        try:
+            return family, family.config(vocab=len(codec.vocabulary), features=features, **dict(self.options))
+        except ValueError as error:
+            raise ConfigError(f"model: {error}") from error
+
+
+@dataclass(frozen=True)
+class Optim:
+    """Optimizer, learning-rate schedule, clipping, weight averaging, accumulation."""
+
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3  # the peak
+    warmup: int = 100  # steps
+    schedule: str = "cosine"
+    end_factor: float = 0.1  # of the peak, at the last step
+    weight_decay: float = 0.1  # of matrices only
+    b1: float = 0.9
+    b2: float = 0.95
+    clip: float = 1.0  # global norm; 0: no clipping
+    ema: float = 0.0  # decay of the averaged parameters; 0: none are kept
+    accumulation: int = 1  # microbatches a step
+
+    def __post_init__(self) -> None:
+        one_of("optim.optimizer", self.optimizer, OPTIMIZERS)
+        one_of("optim.schedule", self.schedule, SCHEDULES)
+        at_least(self, "optim", warmup=0, weight_decay=0, clip=0, accumulation=1)
+        require(self.learning_rate > 0, f"optim.learning_rate={self.learning_rate} must be above 0")
+        require(0 <= self.end_factor <= 1, f"optim.end_factor={self.end_factor} must be in [0, 1]")
+        for name in ("b1", "b2", "ema"):
+            require(0 <= getattr(self, name) < 1, f"optim.{name}={getattr(self, name)} must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Devices along each axis; data=-1 takes all that remain."""
+
+    data: int = -1
+    model: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.data == -1 or self.data >= 1, f"mesh.data={self.data} must be at least 1, or -1 for all devices")
+        at_least(self, "mesh", model=1)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How long, and how often what is written (in steps; 0: never)."""
+
+    steps: int = 1000
+    log_every: int = 10
+    eval_every: int = 0
+    eval_batches: int = 8
+    checkpoint_every: int = 0  # the last step is always saved
+    keep: int = 2  # newest checkpoints that stay
+    sample_every: int = 0
+    samples: int = 4
+
+    def __post_init__(self) -> None:
+        at_least(self, "run", steps=1, log_every=1, eval_every=0, eval_batches=1)
+        at_least(self, "run", checkpoint_every=0, keep=1, sample_every=0, samples=1)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, hashable."""
+
+    seed: int = 0
+    codec: Codec = field(default_factory=Codec)
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    optim: Optim = field(default_factory=Optim)
+    mesh: Mesh = field(default_factory=Mesh)
+    run: Run = field(default_factory=Run)
+
+    def __post_init__(self) -> None:
+        rows, parts, warmup, steps = self.data.batch, self.optim.accumulation, self.optim.warmup, self.run.steps
+        require(0 <= self.seed < 2**32, f"seed={self.seed} must be in 0..{2**32 - 1}")
+        require(warmup <= steps, f"optim.warmup={warmup} is longer than run.steps={steps}; lower it or train longer")
+        require(
+            rows % parts == 0,
+            f"data.batch={rows} cannot be cut into optim.accumulation={parts} equal parts; "
+            f"the nearest that works is data.batch={nearest_multiple(rows, parts)}",
+        )
+
+
+SECTIONS = {"codec": Codec, "data": Data, "model": Model, "optim": Optim, "mesh": Mesh, "run": Run}
+
+
+class Parts(NamedTuple):
+    """A config and what it names, built: the codec, the family of models, the family's own frozen config."""
+
+    config: Config
+    codec: Any
+    family: Any
+    model: Any
+
+
+def build(config: Config) -> Parts:
+    """Builds codec and family; UserError where either refuses a value."""
+    codec = config.codec.make()
+    return Parts(config, codec, *config.model.make(codec))
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> Config:
+    """The config of "path.py" or "path.py:argument", changed by overrides such as "optim.b2=0.99", in order."""
+    tree = _read(spec)
+    for text in overrides:
+        _override(tree, text)
+    config = from_dict(tree)
+    build(config)  # refuses impossible codec and model values now, before data is opened
+    return config
+
+
+def from_dict(tree: Mapping[str, Any]) -> Config:
+    """A Config of nested plain values (the inverse of `to_dict`); fields left out take their defaults."""
+    values: dict[str, Any] = {}
+    for name, value in tree.items():
+        if name in SECTIONS:
+            require(isinstance(value, Mapping), f"{name} is a section, not a value; set fields such as {name}.NAME")
+            values[name] = _section(name, value, _family_name(tree))
+        else:
+            values[name] = coerce(name, value, _kind(name, _family_name(tree)))
+    return Config(**values)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Nested plain values that JSON can hold."""
+    tree: dict[str, Any] = {"seed": config.seed}
+    for name in SECTIONS:
+        section = getattr(config, name)
+        tree[name] = {f.name: plain(getattr(section, f.name)) for f in fields(section)}
+    tree["codec"]["options"] = {k: plain(v) for k, v in config.codec.options}
+    tree["model"] = {"family": config.model.family} | {k: plain(v) for k, v in config.model.options}
+    return tree
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """A phrase "optim.b2 0.9 -> 0.99" for each leaf that differs between two `to_dict` trees."""
+    found = []
+    for name in sorted(old.keys() | new.keys()):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            found.append(f"{prefix}{name} {a} -> {b}")
+    return found
+
+
+def _read(spec: str) -> dict[str, Any]:
+    path, _, argument = spec.partition(".py:")
+    path = path if path.endswith(".py") else f"{path}.py"
+    require(Path(path).is_file(), f"no config file at {path}; give a Python file such as configs/tiny.py")
+    get_config = runpy.run_path(path).get("get_config")
+    require(get_config is not None, f"{path} has no get_config(); define one that returns a ConfigDict")
+    try:
+        config = get_config(argument) if argument else get_config()
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: get_config({argument}) failed: {error}") from error
+    return config.to_dict()
+
+
+def _override(tree: dict[str, Any], text: str) -> None:
+    name, equals, value = text.removeprefix("--").removeprefix("config.").partition("=")
+    require(bool(equals), f"override {text} has no value; write {name}=VALUE")
+    section, _, leaf = name.rpartition(".")
+    if section == "codec.options":  # the codec itself refuses unknown options
+        tree.setdefault("codec", {}).setdefault("options", {})[leaf] = literal(value)
+        return
+    kind = _kind(name, _family_name(tree))
+    target = tree.setdefault(section, {}) if section else tree
+    target[leaf] = value if kind is str else coerce(name, literal(value), kind)
+
+
+def _section(name: str, values: Mapping[str, Any], family: str) -> Any:
+    if name == "codec":
+        options = sorted((k, frozen(v)) for k, v in values.get("options", {}).items())
+        values = {k: coerce(f"codec.{k}", v, _kind(f"codec.{k}", family)) for k, v in values.items() if k != "options"}
+        return Codec(**values, options=tuple(options))
+    clean = {k: coerce(f"{name}.{k}", v, _kind(f"{name}.{k}", family)) for k, v in values.items()}
+    if name == "model":
+        return Model(family, tuple(sorted((k, v) for k, v in clean.items() if k != "family")))
+    return SECTIONS[name](**clean)
+
+
+def _kind(name: str, family: str) -> Any:
+    """The type of the field with this dotted name, or ConfigError with the nearest."""
+    section, _, leaf = name.rpartition(".")
+    if section == "model" and leaf in FROM_CODEC:
+        raise ConfigError(f"{name} comes from the codec; leave it out of the config")
+    kinds = _kinds(section, family)
+    if leaf not in kinds:
+        raise unknown(name, ["seed", *SECTIONS, *(f"{s}.{k}" for s in SECTIONS for k in _kinds(s, family))])
+    return kinds[leaf]
+
+
+def _kinds(section: str, family: str) -> dict[str, Any]:
+    if section == "":
+        return {"seed": int}
+    if section == "model":
+        kinds = typing.get_type_hints(_family(family).config)
+        return {"family": str} | {k: v for k, v in kinds.items() if k not in FROM_CODEC}
+    return typing.get_type_hints(SECTIONS[section]) if section in SECTIONS else {}
+
+
+def _family_name(tree: Mapping[str, Any]) -> str:
+    model = tree.get("model")
+    return model.get("family", Model.family) if isinstance(model, Mapping) else Model.family
+
+
+def _family(name: str) -> Any:
+    from aurljax.models import FAMILIES
+
+    one_of("model.family", name, tuple(FAMILIES))
+    return FAMILIES[name]

@@ -1,0 +1,109 @@
+"""Interpolated modified Kneser-Ney n-grams over ids: the floor that a trained model has to beat.
+
+Chen and Goodman, An empirical study of smoothing techniques for language modeling (1999). Grams get dense numbers by
+sorting, one order after the other, so that fitting and scoring are a few array operations per order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from aurljax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """The grams of one length n + 1: n ids of context and the id that follows."""
+
+    keys: np.ndarray  # [grams] sorted: first id * (number of grams one shorter) + number of the gram without it
+    left: np.ndarray  # [grams] count that interpolation keeps of a gram, after its discount
+    total: np.ndarray  # [contexts] count of everything that followed a context
+    spread: np.ndarray  # [contexts] count that discounts freed for the next shorter context
+
+
+@dataclasses.dataclass(frozen=True)
+class Ngram:
+    """p(id | up to `order - 1` ids before it), positive and summing to one over `vocab` ids in every context."""
+
+    vocab: int
+    levels: tuple[Level, ...]
+
+    @property
+    def order(self) -> int:
+        """Length of the longest gram."""
+        return len(self.levels)
+
+    @classmethod
+    def fit(cls, sequences: Iterable[np.ndarray], order: int, vocab: int) -> Ngram:
+        """The model of integer sequences [T] with ids in 0..vocab-1; their first ids are given, not predicted."""
+        ids, position = _join(sequences, vocab)
+        grams, sizes, keys = [np.zeros(len(ids), np.int64)], [1], []  # gram 0: the empty one
+        for n in range(order):
+            key = _keys(ids, grams[-1], sizes[-1], n, position)
+            found, gram = np.unique(key, return_inverse=True)
+            missing = int(found[:1].tolist() == [-1])  # -1: no such gram ends here
+            keys.append(found[missing:])
+            grams.append(gram - missing)
+            sizes.append(len(keys[-1]))
+        levels = []
+        for n in range(order):
+            gram, context = grams[n + 1][1:], grams[n][:-1]
+            target = position[1:] >= max(n, 1)
+            anchored = target if n == order - 1 else target & (position[1:] == n)  # nothing stands before these
+            count = np.bincount(gram[anchored], minlength=sizes[n + 1])
+            if n < order - 1:  # Kneser-Ney: how many different ids stand before the gram
+                longer, shorter = grams[n + 2][1:], gram
+                here = target & (position[1:] > n)
+                _, first = np.unique(longer[here], return_index=True)
+                count += np.bincount(shorter[here][first], minlength=sizes[n + 1])
+            owner = np.zeros(sizes[n + 1], np.int64)
+            owner[gram[target]] = context[target]
+            cut = _discounts(count)[np.minimum(count, 3)]
+            total = np.bincount(owner, count, sizes[n])
+            levels.append(Level(keys[n], count - cut, total, np.bincount(owner, cut, sizes[n])))
+        return cls(vocab, tuple(levels))
+
+    def nats(self, sequence: np.ndarray) -> np.ndarray:
+        """[T - 1] float64 -log p of each id but the first of an integer sequence [T]."""
+        ids, position = _join([sequence], self.vocab)
+        p = np.full(max(len(ids) - 1, 0), 1 / self.vocab)
+        gram, size = np.zeros(len(ids), np.int64), 1
+        for n, level in enumerate(self.levels):
+            context, key = gram[:-1], _keys(ids, gram, size, n, position)
+            at = np.minimum(np.searchsorted(level.keys, key), len(level.keys) - 1)
+            gram, size = np.where(level.keys[at] == key, at, -1), len(level.keys)
+            known = (context >= 0) & (position[1:] >= n)
+            known &= level.total[context] > 0
+            kept = np.where(gram[1:] >= 0, level.left[gram[1:]], 0.0)
+            total = np.where(known, level.total[context], 1.0)
+            p = np.where(known, (kept + level.spread[context] * p) / total, p)
+        return -np.log(p)
+
+
+def _join(sequences: Iterable[np.ndarray], vocab: int) -> tuple[np.ndarray, np.ndarray]:
+    """([N] all ids, [N] position of each in its sequence)."""
+    sequences = [np.asarray(s, np.int64) for s in sequences]
+    ids = np.concatenate([np.zeros(0, np.int64), *sequences])
+    if not len(ids) or ids.min() < 0 or ids.max() >= vocab:
+        what = "no ids" if not len(ids) else f"ids from {ids.min()} to {ids.max()}"
+        raise UserError(f"an n-gram over {vocab} ids got {what}: give it sequences of the codec it was made for")
+    return ids, np.concatenate([np.arange(len(s)) for s in sequences])
+
+
+def _keys(ids: np.ndarray, gram: np.ndarray, size: int, n: int, position: np.ndarray) -> np.ndarray:
+    """[N] key of the gram of n + 1 ids ending at each place, -1 where there is none."""
+    before = np.concatenate([np.zeros(n, np.int64), ids[: len(ids) - n]])
+    return np.where((gram >= 0) & (position >= n), before * size + gram, -1)
+
+
+def _discounts(count: np.ndarray) -> np.ndarray:
+    """[4] what is taken from a count of 0, 1, 2, 3 or more; a half where counts are too few to estimate it."""
+    n = np.bincount(np.minimum(count, 5), minlength=6).astype(float)
+    cut = np.array([0.0, 0.5, 0.5, 0.5])
+    if n[1:5].all():
+        y = n[1] / (n[1] + 2 * n[2])
+        cut[1:] = [j - (j + 1) * y * n[j + 1] / n[j] for j in (1, 2, 3)]
+    return np.clip(cut, [0, 0.05, 0.05, 0.05], [0, 0.95, 1.95, 2.95])

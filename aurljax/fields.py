@@ -1,0 +1,88 @@
+"""Values of typed dataclass fields: checked, converted without loss, and refused in one sentence."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+from aurljax.errors import UserError
+
+
+class ConfigError(UserError):
+    """A field that does not exist, or a value that cannot work."""
+
+
+def require(condition: bool, sentence: str) -> None:
+    """Raises ConfigError(sentence) unless the condition holds."""
+    if not condition:
+        raise ConfigError(sentence)
+
+
+def at_least(section: Any, prefix: str, **bounds: float) -> None:
+    """Requires section.NAME >= bound for each NAME=bound."""
+    for name, bound in bounds.items():
+        value = getattr(section, name)
+        require(value >= bound, f"{prefix}.{name}={value} must be at least {bound}")
+
+
+def one_of(name: str, value: Any, table: Sequence[str]) -> None:
+    """Requires a value of the table, naming the nearest."""
+    if value not in table:
+        near = difflib.get_close_matches(str(value), table, 1, 0)[0]
+        raise ConfigError(f"{name}={value} is none of {', '.join(table)}; did you mean {near}?")
+
+
+def unknown(name: str, known: Sequence[str]) -> ConfigError:
+    """The refusal of a dotted name, with the nearest: in its own section, of the same last word, or of all."""
+    section, _, leaf = name.rpartition(".")
+    siblings = [k for k in known if k.rpartition(".")[0] == section]
+    close = difflib.get_close_matches(name, siblings, 1, 0.75)
+    close += [k for k in known if k.rpartition(".")[2] == leaf]
+    close += difflib.get_close_matches(name, known, 1, 0)
+    return ConfigError(f"unknown config field {name}; did you mean {close[0]}?")
+
+
+def literal(text: str) -> Any:
+    """The value that a text on the command line spells: true, none, 3, 1e-3, (-5, 6), else the text itself."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def coerce(name: str, value: Any, kind: Any) -> Any:
+    """`value` as the type `kind` where no meaning is lost: int to float, list to tuple; else ConfigError."""
+    origin, options = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else coerce(name, value, next(k for k in options if k is not type(None)))
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = options[:1] * len(value) if options[1:] == (...,) else options
+        if len(kinds) == len(value):
+            return tuple(coerce(name, v, k) for v, k in zip(value, kinds, strict=True))
+    elif kind is float and type(value) is int:
+        return float(value)
+    elif origin is None and type(value) is kind:
+        return value
+    raise ConfigError(f"{name} must be {kind.__name__ if origin is None else kind}, not {value!r}")
+
+
+def frozen(value: Any) -> Any:
+    """Lists as tuples, at any depth."""
+    return tuple(frozen(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists, at any depth."""
+    return [plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def nearest_multiple(number: int, of: int) -> int:
+    """The multiple of `of` nearest to `number`, at least `of`."""
+    return max(of, round(number / of) * of)

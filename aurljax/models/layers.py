@@ -1,0 +1,158 @@
+"""The few layers everything is made of: linear maps with their own backward pass, norm, gate, rotary positions, dropout.
+
+Numbers: parameters are float32. "bfloat16" compute means bfloat16 operands and float32 sums in every matrix product, of
+the backward pass too. Between the products a CPU carries float32 (it would convert back and forth), an accelerator
+bfloat16.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
+
+from aurljax import mesh
+from aurljax.mesh import Axes
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def on_cpu() -> bool:
+    """Whether programs are built for a CPU."""
+    return jax.default_backend() == "cpu"
+
+
+def carrier(dtype: str):
+    """The type of activations between matrix products."""
+    return jnp.float32 if on_cpu() else DTYPES[dtype]
+
+
+def moved(x: jax.Array, order: tuple[int, ...]) -> jax.Array:
+    """x transposed; on a CPU really moved in memory, because its products are 2-5x slower when XLA folds the transpose
+    into them and both sides contract their leading axis."""
+    x = x.transpose(order)
+    return with_layout_constraint(x, Layout(tuple(range(x.ndim)))) if on_cpu() else x
+
+
+def contract(subscripts: str, a: jax.Array, b: jax.Array, axes: Axes, dtype: str) -> jax.Array:
+    """einsum with operands in `dtype` and a float32 result laid out as `axes`; likewise its gradients."""
+    return _contract(a, b, subscripts, mesh.spec(axes), dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _contract(a, b, subscripts, out, dtype):
+    return mesh.einsum(subscripts, a.astype(DTYPES[dtype]), b.astype(DTYPES[dtype]), out)
+
+
+def _contract_forward(a, b, subscripts, out, dtype):
+    return _contract(a, b, subscripts, out, dtype), (a, b)
+
+
+def _contract_backward(subscripts, out, dtype, saved, g):
+    (a, b), (inputs, result) = saved, subscripts.split("->")
+    of_a, of_b = inputs.split(",")
+    da = _contract(g, b, f"{result},{of_b}->{of_a}", jax.typeof(a).sharding.spec, dtype)
+    db = _contract(a, g, f"{of_a},{result}->{of_b}", jax.typeof(b).sharding.spec, dtype)
+    return da.astype(a.dtype), db.astype(b.dtype)
+
+
+_contract.defvjp(_contract_forward, _contract_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def linear(x: jax.Array, w: jax.Array, axes: Axes, dtype: str, out: str | None = None) -> jax.Array:
+    """x[..., in] w[in, out] -> [..., out] laid out as `axes`; in and out may be several dimensions each.
+
+    w comes as stored; it is gathered here, and its gradient is scattered back. `out` is the type of the result
+    (default: what is carried between products).
+    """
+    lead, ins, outs = _letters(x, w, axes)
+    y = mesh.einsum(f"{lead}{ins},{ins}{outs}->{lead}{outs}", x.astype(DTYPES[dtype]), _whole(x, w, axes, dtype),
+                    mesh.spec(axes))
+    return y.astype(out or carrier(dtype))
+
+
+def _letters(x, w, axes: Axes) -> tuple[str, str, str]:
+    """einsum letters of the leading, contracted and new dimensions."""
+    n = (x.ndim + w.ndim - len(axes)) // 2
+    letters = iter("abcdefghijklmnop")
+    return tuple("".join(next(letters) for _ in range(k)) for k in (x.ndim - n, n, w.ndim - n))
+
+
+def _whole(x, w, axes: Axes, dtype: str):
+    """w in the compute type (cast first: half the traffic), gathered where its use needs it whole."""
+    n = (x.ndim + w.ndim - len(axes)) // 2
+    used = (*jax.typeof(x).sharding.spec[x.ndim - n :], *mesh.spec(axes)[x.ndim - n :])
+    return jax.sharding.reshard(w.astype(DTYPES[dtype]), jax.sharding.PartitionSpec(*used))
+
+
+def _linear_forward(x, w, axes, dtype, out):
+    return linear(x, w, axes, dtype, out), (x, w)
+
+
+def _linear_backward(axes, dtype, out, saved, g):
+    x, w = saved
+    lead, ins, outs = _letters(x, w, axes)
+    k, n = len(lead), x.ndim - len(lead)
+    of_x, of_w = (jax.typeof(z).sharding.spec for z in (x, w))
+    g, low = g.astype(DTYPES[dtype]), x.astype(DTYPES[dtype])
+    dx = mesh.einsum(f"{lead}{outs},{ins}{outs}->{lead}{ins}", g, _whole(x, w, axes, dtype), of_x)
+    if x[(0,) * k].size <= g[(0,) * k].size:  # move the narrower of the two
+        side = moved(low, (*range(k, k + n), *range(k)))
+        dw = mesh.einsum(f"{ins}{lead},{lead}{outs}->{ins}{outs}", side, g, of_w)
+    else:
+        side = moved(g, (*range(k, g.ndim), *range(k)))
+        flipped = jax.sharding.PartitionSpec(*of_w[n:], *of_w[:n])
+        dw = mesh.einsum(f"{outs}{lead},{lead}{ins}->{outs}{ins}", side, low, flipped)
+        dw = dw.transpose(*range(len(outs), w.ndim), *range(len(outs)))
+    return dx.astype(x.dtype), dw.astype(w.dtype)
+
+
+linear.defvjp(_linear_forward, _linear_backward)
+
+
+def norm(x: jax.Array, scale: jax.Array, epsilon: float = 1e-6) -> jax.Array:
+    """Root-mean-square norm over the last axis, in float32 (Zhang and Sennrich 2019)."""
+    y = x.astype(jnp.float32)
+    y = y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + epsilon)
+    return (y * scale).astype(x.dtype)
+
+
+@jax.custom_vjp
+def gated(x: jax.Array) -> jax.Array:
+    """[..., 2, f] -> [..., f]: silu(gate) * up (SwiGLU, Shazeer 2020). The backward pass keeps nothing but x."""
+    gate, up = x[..., 0, :], x[..., 1, :]
+    return gate * jax.nn.sigmoid(gate) * up
+
+
+def _gated_backward(x, g):
+    gate, up = x[..., 0, :], x[..., 1, :]
+    s = jax.nn.sigmoid(gate)
+    return (jnp.stack([g * up * s * (1 + gate * (1 - s)), g * gate * s], -2),)
+
+
+gated.defvjp(lambda x: (gated(x), x), _gated_backward)
+
+
+def rotary(positions: jax.Array, width: int, theta: float) -> tuple[jax.Array, jax.Array]:
+    """Positions [B, T] -> cosine and sine [B, T, width / 2] for heads of `width` (Su et al. 2021)."""
+    rate = theta ** (-jnp.arange(width // 2, dtype=jnp.float32) / (width // 2))
+    angle = positions[..., None].astype(jnp.float32) * rate
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def rotate(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Turn the two halves of each head: x [B, T, ..., width], angles from `rotary`."""
+    cos, sin = (jnp.expand_dims(a, range(2, x.ndim - 1)) for a in angles)
+    a, b = jnp.split(x.astype(jnp.float32), 2, -1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x.dtype)
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Zero a share `rate` of x and scale the rest; x itself without a key."""
+    if key is None or rate == 0:
+        return x
+    keep = jax.random.bernoulli(key, 1 - rate, x.shape, out_sharding=jax.typeof(x).sharding.spec)
+    return jnp.where(keep, x / (1 - rate), 0)

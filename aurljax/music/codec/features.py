@@ -1,0 +1,55 @@
+"""The grammar's per-token features of a whole sequence at once, for batches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aurljax.music.codec.grammar import BARS, PHASES, PITCHES, Grammar
+
+FIRST = ("bar", "meter", "position")  # kinds whose phase differs in the first bar
+PHASE_OF = {"start": "header", "continue": "header", "program": "header", "end": "done", "pad": "done"}
+
+
+def of_score(grammar: Grammar, ids: np.ndarray) -> dict[str, np.ndarray]:
+    """{name: int32 [T]}; equal to `Grammar.advance` and `Grammar.features` over every id of a `score` sequence."""
+    v = grammar.vocabulary
+    kind, value = v.kind[ids], v.value[ids]
+    index = np.arange(len(ids))
+
+    def latest(where: np.ndarray, found: np.ndarray, otherwise: int) -> np.ndarray:
+        at = np.maximum.accumulate(np.where(where, index, -1))
+        return np.where(at >= 0, found[at], otherwise)
+
+    is_ = {name: kind == i for name, i in v.index.items()}
+    bar = np.cumsum(is_["bar"]) - 1
+    track = latest(is_["track"], value, -1)
+    return {
+        "phase": _phases(v, kind, is_, bar),
+        "position": latest(is_["position"] | is_["bar"], np.where(is_["position"], value + 1, 0), 0).astype(np.int32),
+        "bar": np.where(bar < 0, BARS, bar % BARS).astype(np.int32),
+        "meter": latest(is_["meter"], value + 1, 0).astype(np.int32),
+        "track": (track + 1).astype(np.int32),
+        "last": _last_pitch(track, is_["pitch"], value),
+    }
+
+
+def _phases(v, kind: np.ndarray, is_: dict[str, np.ndarray], bar: np.ndarray) -> np.ndarray:
+    number = {p: i for i, p in enumerate(PHASES)}
+    table = np.array([number[PHASE_OF.get(k, k)] for k in v.index], np.int32)
+    phase = table[kind]
+    opening = (bar == 0) & (np.cumsum(is_["position"]) <= 1)  # bar, meter, position 0 of the first bar
+    for name in FIRST:
+        phase[is_[name] & opening] = number[f"first_{name}"]
+    return phase
+
+
+def _last_pitch(track: np.ndarray, is_pitch: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """[T] the last pitch written in the track in force, PITCHES where there is none."""
+    order = np.argsort(track, kind="stable")
+    t, at = track[order], np.arange(len(track))
+    opens = np.append(True, t[1:] != t[:-1])[: len(t)]
+    group = np.maximum.accumulate(np.where(opens, at, 0))
+    latest = np.maximum.accumulate(np.where(is_pitch[order], at, -1))
+    out = np.empty(len(track), np.int32)
+    out[order] = np.where((latest >= group) & (t >= 0), value[order][latest], PITCHES)
+    return out

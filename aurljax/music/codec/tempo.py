@@ -1,0 +1,83 @@
+"""Tempo as one of 8,192 logarithmic steps, written so that a piece never drifts from its own clock.
+
+Rounding every tempo to a bin makes a song seconds too long or too short. Here the difference between the written clock
+and the true one is followed exactly; when it would pass 5 ms, a tempo a step or two beside the nearest one leads back.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from aurljax.music.score import Score
+
+COARSE, FINE = 64, 128
+SLOWEST, FASTEST = 10.0, 500.0  # quarters per minute
+LIMIT = 0.005  # seconds the written clock may be off
+HORIZON = 2.0  # seconds over which a larger error is led back
+
+_RATIO = math.log(FASTEST / SLOWEST) / (COARSE * FINE - 1)
+USEC = np.rint(60e6 / (SLOWEST * np.exp(_RATIO * np.arange(COARSE * FINE)))).astype(np.int64)  # per quarter, descending
+
+
+def step_of(usec: float) -> int:
+    """The step nearest to a tempo in microseconds per quarter, clipped to 10..500 per minute."""
+    step = round(math.log(60e6 / usec / SLOWEST) / _RATIO)
+    return min(max(step, 0), COARSE * FINE - 1)
+
+
+def write(score: Score, per_quarter: int, last: int) -> list[tuple[int, int]]:
+    """[(grid position, step), ...] of a score's tempo map, up to grid position `last`; the first stands at 0.
+
+    A tempo changes on the grid of `per_quarter` positions; no two consecutive steps are equal.
+    """
+    out: list[tuple[int, int]] = []
+    clock = 0.0
+    segments = _segments(score, per_quarter, last)
+    true = score.seconds(np.array([g for g, _, _ in segments]) * (score.resolution / per_quarter))
+    for (position, stop, usec), truth in zip(segments, true, strict=True):
+        while position < stop:
+            error = truth - clock  # positive: the written clock is ahead
+            step = _choose(usec, error)
+            rate = (usec - USEC[step]) / (per_quarter * 1e6)  # growth of the error per position
+            count = _hold(error, rate, stop - position, per_quarter)
+            if not out or out[-1][1] != step:
+                out.append((position, step))
+            clock += count * USEC[step] / (per_quarter * 1e6)
+            truth += count * usec / (per_quarter * 1e6)
+            position += count
+    return out
+
+
+def _segments(score: Score, per_quarter: int, last: int) -> list[tuple[int, int, int]]:
+    """(first position, end position, usec) of the stretches of constant tempo, changes rounded to the grid."""
+    tick, usec, _ = score._tempo_map
+    at = (2 * tick * per_quarter + score.resolution) // (2 * score.resolution)
+    keep = np.append(at[1:] != at[:-1], True) & (at <= last)
+    at, usec = at[keep], usec[keep]
+    ends = np.append(at[1:], max(last, int(at[-1])) + 1)
+    return list(zip(at.tolist(), ends.tolist(), usec.tolist(), strict=True))
+
+
+def _choose(usec: int, error: float) -> int:
+    nearest = step_of(usec)
+    if abs(error) <= LIMIT * 0.85 or (error * (usec - int(USEC[nearest])) < 0 and abs(error) <= LIMIT):
+        return nearest
+    step = nearest if abs(error) <= LIMIT else step_of(usec * (1 + error / HORIZON))
+    if (usec - int(USEC[step])) * error >= 0:  # not leading back: take the neighbour that does
+        step = nearest + (-1 if error > 0 else 1)
+    return min(max(step, 0), COARSE * FINE - 1)
+
+
+def _hold(error: float, rate: float, most: int, beat: int) -> int:
+    """Positions to keep a tempo whose error grows by `rate`, rounded down to whole beats where there is room."""
+    if rate == 0:
+        return most
+    goal = math.copysign(LIMIT * 0.9, rate) if abs(error) <= LIMIT else 0.0
+    if (goal - error) * rate <= 0:  # beyond what a step can mend, as with tempi outside the range
+        return most
+    count = int(min((goal - error) / rate, most))
+    if beat <= count < most:
+        count -= count % beat
+    return max(count, 1)

@@ -1,0 +1,81 @@
+"""The state of a run: everything that changes from step to step, and the frozen weights beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from aurljax import optim, params
+from aurljax.config import Parts
+
+Tree = Any
+FROZEN = "frozen"  # label of weights that are not optimised: whole top-level entries of the spec
+
+
+@struct.dataclass
+class State:
+    """A pytree. The arrays are sharded on the mesh that was in force when it was made."""
+
+    params: Tree
+    opt_state: Tree
+    ema: Tree  # averaged params, or {} where none are kept
+    step: jax.Array  # int32: batches seen, the address of the next one
+    key: jax.Array  # root of all random numbers; never advanced, each step folds its number in
+    guard: dict[str, jax.Array]  # int32: updates skipped in all, and in a row until now
+    frozen: Tree  # entries of the spec labelled "frozen" (a teacher, the base of an adapter), or {}
+
+    @property
+    def weights(self) -> Tree:
+        """The tree that the family declared: params and frozen entries."""
+        return {**self.params, **self.frozen}
+
+
+def split(parts: Parts) -> tuple[Tree, Tree, Tree]:
+    """(spec of the optimised entries, their labels, spec of the frozen entries)."""
+    spec, labels = parts.family.spec(parts.model), parts.family.labels(parts.model)
+    frozen = {name for name, tree in labels.items() if set(jax.tree.leaves(tree)) == {FROZEN}}
+    optimised = {name: spec[name] for name in spec if name not in frozen}
+    return optimised, {name: labels[name] for name in optimised}, {name: spec[name] for name in frozen}
+
+
+def optimizer(parts: Parts) -> optax.GradientTransformation:
+    """The optax transformation of a run."""
+    spec, labels, _ = split(parts)
+    return optim.make(parts.config.optim, parts.config.run.steps, spec, labels)
+
+
+def create(parts: Parts, key: jax.Array) -> State:
+    """A new state under the mesh in force; jit it, or `jax.eval_shape` it (see `abstract`)."""
+    spec, _, frozen = split(parts)
+    draw, run = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
+    weights = params.init(spec, draw)
+    return State(
+        params=weights,
+        opt_state=optimizer(parts).init(weights),
+        ema=jax.tree.map(jnp.copy, weights) if parts.config.optim.ema else {},
+        step=jnp.zeros((), jnp.int32),
+        key=run,
+        guard={"skipped": jnp.zeros((), jnp.int32), "in_a_row": jnp.zeros((), jnp.int32)},
+        frozen=params.init(frozen, draw),
+    )
+
+
+def new(parts: Parts) -> State:
+    """The state at step 0, by the config's seed."""
+    return jax.jit(lambda key: create(parts, key))(jax.random.key(parts.config.seed))
+
+
+def abstract(parts: Parts) -> State:
+    """Shapes, dtypes and shardings of the state on the mesh in force: what a checkpoint is restored into."""
+    return jax.tree.map(concrete, jax.eval_shape(lambda: create(parts, jax.random.key(0))))
+
+
+def concrete(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """The same leaf with its sharding on the devices of the mesh in force (replicated where it had none)."""
+    spec = leaf.sharding.spec if leaf.sharding is not None else ()
+    sharding = jax.sharding.NamedSharding(jax.sharding.get_mesh(), jax.sharding.PartitionSpec(*spec))
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
