@@ -1,7 +1,7 @@
 """Standard MIDI Files <-> Score, through symusic: every failure is a MidiError, every repair a sentence.
 
-What symusic does not show is not kept: pressure, system exclusive and most meta events, tracks without notes (their lyrics
-stay), notes that are never closed. A MIDI file has no field for title, composer and genre.
+What symusic does not show is not kept: pressure, system exclusive and most meta events, tracks without notes (their
+lyrics stay), notes that are never closed. A MIDI file has no field for title, composer and genre.
 """
 
 from __future__ import annotations
@@ -12,21 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import symusic
-from symusic import core
 
 from aurljax.errors import UserError
 from aurljax.music.interchange import from_note_sequence, to_note_sequence
-from aurljax.music.score import CONTROL, CONTROL_KINDS, KEY, METER, NOTE, TEMPO, TRACK, Score, possible_meter, table
+from aurljax.music.score import CONTROL, CONTROL_KINDS, KEY, METER, NOTE, TEMPO, TRACK, Score, possible_meter, repair
 
 __all__ = ["MidiError", "dumps", "from_note_sequence", "load", "read", "save", "to_note_sequence"]
 
 MAX_BYTES = 64 << 20
 MAX_NOTES = 2_000_000
 MAX_BARS = 1_000_000
-MAX_SECONDS = 24 * 3600
-MAX_TICK = (1 << 28) - 1  # the longest delta time that a file can hold
+MAX_HOURS = 24
+MAX_TICK = (1 << 28) - 1  # the longest delta time a file can hold
 MAX_RESOLUTION = (1 << 15) - 1
-CONTROL_CHANGE, BEND = CONTROL_KINDS.index("control"), CONTROL_KINDS.index("bend")
+CHANGE, BEND = CONTROL_KINDS.index("control"), CONTROL_KINDS.index("bend")
 
 
 class MidiError(UserError):
@@ -37,14 +36,14 @@ class MidiError(UserError):
         self.path, self.reason, self.offset = str(path), reason, offset
 
 
-# --- reading -----------------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def load(path: str | os.PathLike) -> Score:
-    """The Score of a MIDI file, in ticks of the file's own division; raises MidiError. `read` tells what was repaired."""
+    """The Score of a MIDI file, in ticks of the file's own division; raises MidiError. `read` tells the repairs."""
     try:
         with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES + 1))
     except (OSError, ValueError) as error:
         raise MidiError(path, f"cannot be read: {_why(error)}") from error
     return read(data, path)[0]
@@ -54,30 +53,31 @@ def read(data: bytes, path: str | os.PathLike = "<bytes>") -> tuple[Score, list[
     """(score, the repairs in sentences) of the bytes of a MIDI file; raises nothing but MidiError."""
     repairs: list[str] = []
     try:
-        score = _repaired(_score(_parsed(data, path, repairs), path, repairs), path, repairs)
+        score = _score(_parsed(data, path, repairs), repairs)
+        _refuse_absurd(score, path)
+        return score, repairs
     except MidiError:
         raise
-    except Exception as error:  # the parser may raise anything on arbitrary bytes
+    except Exception as error:  # on arbitrary bytes the parser may raise anything
         raise MidiError(path, f"cannot be parsed as MIDI: {_why(error)}") from error
-    return score, repairs
 
 
-def _parsed(data: bytes, path: str | os.PathLike, repairs: list[str]) -> core.ScoreTick:
+def _parsed(data: bytes, path: str | os.PathLike, repairs: list[str]) -> symusic.types.Score:
     if not data:
         raise MidiError(path, "the file is empty", 0)
     if len(data) > MAX_BYTES:
-        raise MidiError(path, f"the file has more than {MAX_BYTES >> 20} MiB")
+        raise MidiError(path, f"the file is larger than {MAX_BYTES >> 20} MiB")
     start = data.find(b"MThd", 0, 1024)  # a RIFF file wraps a MIDI file
     if start < 0:
         raise MidiError(path, "not a MIDI file, no MThd header found", 0)
     if start:
-        repairs.append(f"{start} bytes before the MThd header were skipped")
+        repairs.append(f"skipped {start} bytes before the MThd header")
         data = data[start:]
     try:
         parsed = symusic.Score.from_midi(data)
     except RuntimeError:
         parsed = symusic.Score.from_midi(data, sanitize_data=True)
-        repairs.append("data bytes above 127 were lowered to 127")
+        repairs.append("lowered data bytes above 127 to 127")
     if parsed.tpq < 1:
         raise MidiError(path, "the division is 0 ticks per quarter note", start + 12)
     if (count := parsed.note_num()) > MAX_NOTES:
@@ -85,14 +85,153 @@ def _parsed(data: bytes, path: str | os.PathLike, repairs: list[str]) -> core.Sc
     return parsed
 
 
-def _score(parsed: core.ScoreTick, path: str | os.PathLike, repairs: list[str]) -> Score:
-    """The parsed tables as they are, but for impossible rows."""
+def _score(parsed: symusic.types.Score, repairs: list[str]) -> Score:
+    """The parsed rows as they are, except for tempos, meters and keys that do not exist."""
     every = list(parsed.tracks)
-    tracks = [t for t in every if len(t.notes)]  # others hold lyrics only
+    tracks = [t for t in every if len(t.notes)]
+    notes = _rows(
+        NOTE, [t.notes for t in tracks], onset="time", duration="duration", pitch="pitch", velocity="velocity"
+    )
+    changes = _rows(CONTROL, [t.controls for t in tracks], tick="time", number="number", value="value")
+    bends = _rows(CONTROL, [t.pitch_bends for t in tracks], tick="time", value="value")
+    bends["kind"] = BEND
+    tempo = _rows(TEMPO, [parsed.tempos], tick="time", usec="mspq")
+    meter = _rows(METER, [parsed.time_signatures], tick="time", numerator="numerator", denominator="denominator")
+    key = _rows(KEY, [parsed.key_signatures], tick="time", fifths="key", minor="tonality")
+    lyrics = [(x.time, "lyric", x.text) for t in every for x in t.lyrics]
+    return Score(
+        resolution=parsed.tpq,
+        notes=_playable(notes, repairs),
+        tracks=np.array([(t.program, t.is_drum) for t in tracks], TRACK),
+        tempo=_possible("tempo", tempo, tempo["usec"] > 0, repairs),
+        meter=_possible("meter", meter, possible_meter(meter["numerator"], meter["denominator"]), repairs),
+        key=_possible("key", key, (key["fifths"] >= -7) & (key["fifths"] <= 7), repairs),
+        controls=np.concatenate([changes, bends]),
+        names=tuple(t.name for t in tracks),
+        texts=(*lyrics, *((x.time, "marker", x.text) for x in parsed.markers)),
+    )
 
-    def columns(attribute: str) -> dict[str, np.ndarray]:
-        """The named rows of all tracks, and in `track` whose they are."""
-        parts = [getattr(t, attribute).numpy() for t in tracks]
-        lengths = [len(p["time"]) for p in parts]
-        joined = {name: np.concatenate([p[name] for p in parts]) for name in (parts[0] if parts else ())}
-        return joined | {"track": np.repeat(np.arange(len(tracks)), lengths)}
+
+def _rows(dtype: np.dtype, lists: list, **columns: str) -> np.ndarray:
+    """Rows of `dtype` out of symusic event lists, one per track; `columns` gives symusic's name of each of ours."""
+    lengths = [len(events) for events in lists]
+    rows = np.zeros(sum(lengths), dtype)
+    if len(rows):
+        parts = [events.numpy() for events in lists if len(events)]
+        for ours, theirs in columns.items():
+            rows[ours] = np.concatenate([p[theirs] for p in parts])
+        if "track" in dtype.names:
+            rows["track"] = np.repeat(np.arange(len(lists)), lengths)
+    return rows
+
+
+def _possible(name: str, rows: np.ndarray, ok: np.ndarray, repairs: list[str]) -> np.ndarray:
+    if ok.all():
+        return rows
+    repairs.append(f"left out {int((~ok).sum())} impossible {name} event(s)")
+    return rows[ok]
+
+
+def _refuse_absurd(score: Score, path: str | os.PathLike) -> None:
+    """Times beyond symusic's 32 bits come out negative; what lasts days or has a million bars is noise, not music."""
+    tables = (score.onset, *(t["tick"] for t in (score.tempo, score.meter, score.key, score.controls)))
+    first = [*(t[0] for t in tables if len(t)), *(tick for tick, _, _ in score.texts[:1])]
+    if min(first, default=0) < 0 or score.duration.min(initial=0) < 0:
+        raise MidiError(path, "its times are longer than 2147483647 ticks")
+    if score.seconds(score.last_tick) > MAX_HOURS * 3600:
+        raise MidiError(path, f"it lasts longer than {MAX_HOURS} hours")
+    if score.bar_count > MAX_BARS:
+        raise MidiError(path, f"it has more than {MAX_BARS} bars")
+
+
+def _playable(notes: np.ndarray, repairs: list[str]) -> np.ndarray:
+    """Every note at least a tick long, and no pitch of a track struck while it sounds."""
+    short = notes["duration"] == 0
+    if short.any():
+        notes["duration"][short] = 1
+        repairs.append(f"made {int(short.sum())} note(s) of no duration one tick long")
+    notes, counts = repair(notes)
+    if counts["duplicate"]:
+        repairs.append(f"left out {counts['duplicate']} note(s) that start together with a longer one of their pitch and track")
+    if counts["cut"]:
+        repairs.append(f"ended {counts['cut']} note(s) where their pitch and track is struck again")
+    return notes
+
+
+def _why(error: Exception) -> str:
+    """The first line of an error in one clause."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = (text.splitlines() or [""])[0].removeprefix("MiniMidi: ").removesuffix(": iostream error").rstrip("!. ")
+    return text or type(error).__name__
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def save(score: Score, path: str | os.PathLike) -> None:
+    """Writes `dumps(score)` to `path`: the whole file or, raising MidiError, nothing."""
+    data = dumps(score, path)
+    try:
+        part = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
+        try:
+            part.write_bytes(data)
+            os.replace(part, path)
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        raise MidiError(path, f"cannot be written: {_why(error)}") from error
+
+
+def dumps(score: Score, path: str | os.PathLike = "<bytes>") -> bytes:
+    """The score as a Standard MIDI File (type 1) at its own resolution, the same bytes every time; raises MidiError.
+
+    `read` gives the same score back but for tracks without notes and for `meta`. Pressure is refused, not dropped.
+    """
+    _refuse_unwritable(score, path)
+    out = symusic.Score(score.resolution)
+    tempo, meter, key = score.tempo, score.meter, score.key
+    out.tempos = symusic.Tempo.from_numpy(_int32(tempo["tick"]), _int32(tempo["usec"]))
+    out.time_signatures = symusic.TimeSignature.from_numpy(
+        _int32(meter["tick"]), meter["numerator"].copy(), meter["denominator"].copy()
+    )
+    out.key_signatures = symusic.KeySignature.from_numpy(
+        _int32(key["tick"]), key["fifths"].copy(), key["minor"].astype(np.uint8)
+    )
+    for i in range(len(score.tracks)):
+        out.tracks.append(_track(score, i))
+    if not out.tracks:  # without a track symusic writes tempos and markers out of order
+        out.tracks.append(symusic.Track())
+    for tick, kind, text in score.texts:
+        (out.markers if kind == "marker" else out.tracks[0].lyrics).append(symusic.TextMeta(tick, text))
+    return out.dumps_midi()
+
+
+def _track(score: Score, i: int) -> symusic.types.Track:
+    track = symusic.Track(score.names[i], int(score.tracks["program"][i]), bool(score.tracks["is_drum"][i]))
+    n = score.notes[score.track == i]
+    track.notes = symusic.Note.from_numpy(
+        _int32(n["onset"]), _int32(n["duration"]), n["pitch"].astype(np.int8), n["velocity"].astype(np.int8)
+    )
+    c = score.controls[score.controls["track"] == i]
+    change, bend = c[c["kind"] == CHANGE], c[c["kind"] == BEND]
+    track.controls = symusic.ControlChange.from_numpy(
+        _int32(change["tick"]), change["number"].copy(), change["value"].astype(np.uint8)
+    )
+    track.pitch_bends = symusic.PitchBend.from_numpy(_int32(bend["tick"]), _int32(bend["value"]))
+    return track
+
+
+def _int32(column: np.ndarray) -> np.ndarray:
+    return column.astype(np.int32)
+
+
+def _refuse_unwritable(score: Score, path: str | os.PathLike) -> None:
+    try:
+        score.check()
+    except ValueError as error:
+        raise MidiError(path, f"the score breaks a rule: {error}") from error
+    if score.resolution > MAX_RESOLUTION or score.last_tick > MAX_TICK:
+        raise MidiError(path, f"MIDI has no resolution above {MAX_RESOLUTION} and no tick above {MAX_TICK}")
+    if pressure := int((~np.isin(score.controls["kind"], (CHANGE, BEND))).sum()):
+        raise MidiError(path, f"{pressure} rows of pressure cannot be written, take them out of `controls`")

@@ -115,10 +115,16 @@ class Score:
         """A copy with other tables or fields."""
         return dataclasses.replace(self, **changes)
 
-    @property
+    @functools.cached_property
     def end(self) -> int:
         """Tick at which the last note ends; 0 for a score without notes."""
         return int((self.onset + self.duration).max()) if len(self) else 0
+
+    @property
+    def last_tick(self) -> int:
+        """The last tick of anything: notes' ends, tempo, meter, key, controls, texts."""
+        ends = [table["tick"][-1:] for table in (self.tempo, self.meter, self.key, self.controls)]
+        return int(max(self.end, *(end[0] for end in ends if len(end)), *(tick for tick, _, _ in self.texts[-1:]), 0))
 
     # --- time ------------------------------------------------------------------------------------------------------
 
@@ -159,7 +165,7 @@ class Score:
         m = self.meters
         length = 4 * self.resolution * m["numerator"].astype(np.int64) / m["denominator"]  # exact: a power of two below
         end = max(self.end, int(m["tick"][-1]) + 1)
-        return length, np.ceil(np.diff(m["tick"], append=end) / length).astype(np.int64)
+        return length, np.ceil((np.append(m["tick"][1:], end) - m["tick"]) / length).astype(np.int64)
 
     @property
     def bar_count(self) -> int:
@@ -205,20 +211,13 @@ class Score:
         yield "controls", (c["kind"] >= len(CONTROL_KINDS)) | (c["number"] > 127), "has a kind or number out of range"
         low, high = np.where(c["kind"] == bend, -8192, 0), np.where(c["kind"] == bend, 8191, 127)
         yield "controls", (c["value"] < low) | (c["value"] > high), "has a value out of range"
-        yield "texts", np.array([t < 0 or k not in TEXT_KINDS for t, k, _ in self.texts], bool), "has a wrong tick or kind"
+        wrong = [tick < 0 or kind not in TEXT_KINDS for tick, kind, _ in self.texts]
+        yield "texts", np.array(wrong, bool), "lies before tick 0 or is neither lyric nor marker"
 
     def repaired(self) -> tuple[Score, dict[str, int]]:
-        """(score, counts) with no pitch of a track struck while it sounds.
-
-        Of notes that start together the longest stays (`duplicate`); one that is struck again is ended there (`cut`).
-        """
-        n = self.notes.take(np.lexsort([-self.duration, self.onset, self.pitch, self.track]))
-        same = (n["track"][1:] == n["track"][:-1]) & (n["pitch"][1:] == n["pitch"][:-1])
-        double = np.append(False, same & (n["onset"][1:] == n["onset"][:-1]))[: len(n)]
-        n = n[~double].copy()
-        cut = _overlaps(n, ordered=True)
-        n["duration"][cut] = (np.roll(n["onset"], -1) - n["onset"])[cut]
-        return self.replace(notes=n), {"duplicate": int(double.sum()), "cut": int(cut.sum())}
+        """(score, counts) with no pitch of a track struck while it sounds: see `repair`."""
+        notes, counts = repair(self.notes)
+        return (self.replace(notes=notes) if any(counts.values()) else self), counts
 
     # --- the borders -----------------------------------------------------------------------------------------------
 
@@ -230,16 +229,16 @@ class Score:
 
     def to_note_sequence(self) -> NoteSequence:
         """This score as a note-seq NoteSequence (needs the `interchange` extra)."""
-        from aurljax.music import midi
+        from aurljax.music import interchange
 
-        return midi.to_note_sequence(self)
+        return interchange.to_note_sequence(self)
 
     @classmethod
     def from_note_sequence(cls, sequence: NoteSequence) -> Score:
         """A score of a note-seq NoteSequence."""
-        from aurljax.music import midi
+        from aurljax.music import interchange
 
-        return midi.from_note_sequence(sequence)
+        return interchange.from_note_sequence(sequence)
 
 
 ORDER = {  # sort columns of each table, the most important last
@@ -258,14 +257,39 @@ def possible_meter(numerator, denominator) -> np.ndarray:
     return (n >= 1) & (n <= 255) & (d >= 1) & (d <= 128) & (d & (d - 1) == 0)
 
 
-def _overlaps(notes: np.ndarray, ordered: bool = False) -> np.ndarray:
+def _overlaps(notes: np.ndarray) -> np.ndarray:
     """[N] whether each note still sounds when the next one of its pitch and track starts."""
-    order = np.arange(len(notes)) if ordered else np.lexsort([notes["onset"], notes["pitch"], notes["track"]])
-    n = notes[order]
-    out = np.zeros(len(n), bool)
-    out[order[:-1]] = (
-        (n["track"][1:] == n["track"][:-1])
-        & (n["pitch"][1:] == n["pitch"][:-1])
-        & (n["onset"][:-1] + n["duration"][:-1] > n["onset"][1:])
-    )
+    order, room = _room(notes)
+    out = np.zeros(len(notes), bool)
+    out[order] = notes["duration"][order] > room
     return out
+
+
+def repair(notes: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    """(notes, counts) with no pitch of a track struck while it sounds.
+
+    Of notes that start together the longest stays (`duplicate`); one that is struck again is ended there (`cut`).
+    """
+    order, room = _room(notes)
+    double = int((room == 0).sum())
+    if double:
+        order = np.lexsort([-notes["duration"], notes["onset"], notes["pitch"], notes["track"]])
+        first = np.append(True, _room(notes, order)[1][:-1] != 0)
+        notes = notes.take(np.sort(order[first]))
+        order, room = _room(notes)
+    length = notes["duration"][order]
+    cut = length > room
+    if cut.any():
+        notes = notes.copy()
+        notes["duration"][order[cut]] = room[cut]
+    return notes, {"duplicate": double, "cut": int(cut.sum())}
+
+
+def _room(notes: np.ndarray, order: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(order by track, pitch, onset; in that order the ticks until the same pitch of the same track starts again)."""
+    track, pitch, onset = notes["track"], notes["pitch"], notes["onset"]
+    order = np.lexsort([onset, pitch, track]) if order is None else order
+    voice, onset = (track.astype(np.int64) << 8 | pitch)[order], onset[order]
+    room = np.full(len(notes), np.iinfo(np.int64).max)
+    np.copyto(room[:-1], onset[1:] - onset[:-1], where=voice[1:] == voice[:-1])
+    return order, room

@@ -15,9 +15,9 @@ def of_score(codec, score: Score) -> dict[str, float]:
     written tempo map. end_error: seconds, worst. velocity_error: worst, steps of 127. The rest counts rows not written.
     """
     layout = codec.layout(score)
-    kept = score.notes[layout.note["source"]]
-    back = codec.decode(codec.encode(score)).notes
+    kept = score.notes[layout.kept]
     decoded = codec.decode(codec.encode(score))
+    back = decoded.notes
     onset = np.abs(decoded.seconds(back["onset"]) - score.seconds(kept["onset"]))
     end = np.abs(decoded.seconds(back["onset"] + back["duration"]) - score.seconds(kept["onset"] + kept["duration"]))
     velocity = np.abs(back["velocity"].astype(int) - kept["velocity"])

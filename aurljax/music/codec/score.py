@@ -47,6 +47,12 @@ class Layout:
     note: dict[str, np.ndarray]  # columns at, track, pitch, velocity, micro, length (positions), source (row)
     lost: dict[str, int]
 
+    @property
+    def kept(self) -> np.ndarray:
+        """[kept] rows of the score's notes that are written, in the order of the notes of its decoding."""
+        n = self.note
+        return n["source"][np.lexsort([n["pitch"], n["track"], n["at"] * UNIT + n["micro"]])]
+
 
 @dataclasses.dataclass(frozen=True)
 class ScoreCodec:

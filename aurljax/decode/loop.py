@@ -1,0 +1,131 @@
+"""The sampling loop: prefill, then one compiled loop of draw, advance the grammar, run the model on one id a row.
+
+Prompts of different length share a batch by padding on the left, so that all rows write the cache at one index.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aurljax.decode.sampler import Sampler, sample, uniforms
+from aurljax.models.attention import grow
+from aurljax.models.family import Family, Inputs
+from aurljax.music.codec import Codec
+from aurljax.music.codec.grammar import UNLIMITED
+
+State = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is compiled: the model, how to draw, and at most how many ids. `codec` None: no grammar, no features."""
+
+    family: Family
+    config: Any
+    codec: Codec | None
+    sampler: Sampler = Sampler()
+    most: int = 512
+    segment: int = 256  # the cache grows by so many slots, so that attention reads only what exists
+
+
+def left_padded(prompts: list[np.ndarray], multiple: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """(ids [B, P], start [B]): prompts ending together, P rounded up so that few shapes are compiled."""
+    longest = max(map(len, prompts))
+    width = longest if longest == 1 else -(-longest // multiple) * multiple
+    ids = np.zeros((len(prompts), width), np.int32)
+    for row, prompt in zip(ids, prompts, strict=True):
+        row[width - len(prompt) :] = prompt
+    return ids, np.array([width - len(p) for p in prompts], np.int32)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def generate(plan: Plan, params, prompt: jax.Array, start: jax.Array, keys: jax.Array, bars: jax.Array,
+             seconds: jax.Array) -> jax.Array:
+    """int32 [B, most]: the ids that follow prompt [B, P], whose rows begin at start [B]; 0 after the end.
+
+    keys [B]: one random key a row. bars, seconds [B]: no further bar begins after so many new bars, or once so much
+    new music has passed; the bar that would begin becomes the end of the piece.
+    """
+    config, params = plan.family.prepare(plan.config, params)
+    batch, width = prompt.shape
+    lengths = [*range(plan.segment, plan.most, plan.segment), plan.most]
+    cache = plan.family.init_cache(config, batch, width).replace(start=start)
+    state, features = _read(plan, prompt, start)
+    state |= {"left": jnp.full_like(start, plan.most), "bars_left": bars, "seconds": state["clock"] + seconds}
+    logits, cache = plan.family.apply(config, params, Inputs(prompt, None, features), cache=cache)
+
+    random = uniforms(keys, jnp.arange(plan.most))
+    run = functools.partial(_step, plan, config, params, random)
+    carry = (jnp.int32(0), logits[:, -1], cache, state, jnp.zeros((batch, plan.most), jnp.int32))
+    for length in lengths:
+        index, logits, cache, state, out = carry
+        carry = (index, logits, grow(cache, width + length), state, out)
+        carry = jax.lax.while_loop(lambda c, stop=length: (c[0] < stop) & ~jnp.all(_done(plan, c[3])), run, carry)
+    return carry[4]
+
+
+def _step(plan: Plan, config, params, random: jax.Array, carry):
+    index, logits, cache, state, out = carry
+    legal, logits = _legal(plan, state, logits)
+    ids = sample(plan.sampler, logits, legal, random[index])
+    out = jax.lax.dynamic_update_slice_in_dim(out, ids[:, None], index, 1)
+    state, features = _advance(plan, state, ids)
+    features = {name: x[:, None] for name, x in features.items()}
+    logits, cache = plan.family.apply(config, params, Inputs(ids[:, None], None, features), cache=cache)
+    return index + 1, logits[:, 0], cache, state, out
+
+
+# ---- the grammar in the loop ----------------------------------------------------------------------------------------
+
+
+def _read(plan: Plan, prompt: jax.Array, start: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+    """Registers after the prompts, and features [B, P] of their ids (of padding: anything, it is never seen)."""
+    if plan.codec is None:
+        return {"clock": jnp.zeros(len(start))}, {}
+    grammar = plan.codec.grammar
+
+    def read(state, column):
+        ids, begun = column
+        then = grammar.advance(state, ids, jnp)
+        kept = jax.tree.map(lambda a, b: jnp.where(begun.reshape(-1, *[1] * (a.ndim - 1)), a, b), then, state)
+        return kept, grammar.features(kept, jnp)
+
+    begun = jnp.arange(prompt.shape[1])[:, None] >= start
+    state, features = jax.lax.scan(read, grammar.init(len(start), xp=jnp), (prompt.T, begun))
+    return state, {name: x.T for name, x in features.items()}
+
+
+def _legal(plan: Plan, state: State, logits: jax.Array) -> tuple[jax.Array | None, jax.Array]:
+    """What may be written, and logits in which the `bar` that would exceed what was asked for is the `end`."""
+    if plan.codec is None:
+        return None, logits
+    v, grammar = plan.codec.vocabulary, plan.codec.grammar
+    bar, end = v.id("bar"), v.id("end")
+    closed = jnp.where(grammar.closing(state, jnp), jnp.logaddexp(logits[:, end], logits[:, bar]), logits[:, end])
+    return grammar.allowed(state, jnp), jnp.where(jnp.arange(len(v)) == end, closed[:, None], logits)
+
+
+def _advance(plan: Plan, state: State, ids: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+    if plan.codec is None:
+        return state, {}
+    state = plan.codec.grammar.advance(state, ids, jnp)
+    return state, plan.codec.grammar.features(state, jnp)
+
+
+def _done(plan: Plan, state: State) -> jax.Array:
+    """[B] rows that have ended."""
+    if plan.codec is None:
+        return jnp.zeros(1, bool)
+    return state["phase"] == plan.codec.grammar.phase.done
+
+
+def limits(batch: int, bars: int | None, seconds: float | None, begun: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(bars, seconds) [B] for `generate`; `begun`: the prompt's last id already begins the first of those bars."""
+    count = UNLIMITED if bars is None else bars - begun
+    return np.full(batch, count, np.int32), np.full(batch, np.inf if seconds is None else seconds, np.float32)
