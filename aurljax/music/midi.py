@@ -106,7 +106,7 @@ def _score(parsed: symusic.types.Score, repairs: list[str]) -> Score:
         tempo=_possible("tempo", tempo, tempo["usec"] > 0, repairs),
         meter=_possible("meter", meter, possible_meter(meter["numerator"], meter["denominator"]), repairs),
         key=_possible("key", key, (key["fifths"] >= -7) & (key["fifths"] <= 7), repairs),
-        controls=np.concatenate([changes, bends]),
+        controls=np.concatenate([changes, bends]) if len(bends) else changes,
         names=tuple(t.name for t in tracks),
         texts=(*lyrics, *((x.time, "marker", x.text) for x in parsed.markers)),
     )
@@ -140,7 +140,8 @@ def _refuse_absurd(score: Score, path: str | os.PathLike) -> None:
         raise MidiError(path, "its times are longer than 2147483647 ticks")
     if score.seconds(score.last_tick) > MAX_HOURS * 3600:
         raise MidiError(path, f"it lasts longer than {MAX_HOURS} hours")
-    if score.bar_count > MAX_BARS:
+    shortest = score.resolution / 32  # a bar of 1/128: counting bars is seldom needed
+    if score.last_tick > MAX_BARS * shortest and score.bar_count > MAX_BARS:
         raise MidiError(path, f"it has more than {MAX_BARS} bars")
 
 

@@ -134,7 +134,7 @@ class Score:
         tick, usec = self.tempo["tick"].astype(np.int64), self.tempo["usec"].astype(np.int64)
         if not len(tick) or tick[0] > 0:
             tick, usec = np.append(0, tick), np.append(DEFAULT_USEC, usec)
-        return tick, usec, np.append(0, np.cumsum(np.diff(tick) * usec[:-1]))
+        return tick, usec, np.append(0, np.cumsum((tick[1:] - tick[:-1]) * usec[:-1]))
 
     def seconds(self, ticks) -> np.ndarray:
         """Seconds (float64) at each tick, whole or not, of any shape; sums of integers, so long pieces lose nothing."""
@@ -273,21 +273,22 @@ def repair(notes: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
     order, room = _room(notes)
     double = int((room == 0).sum())
     if double:
-        order = np.lexsort([-notes["duration"], notes["onset"], notes["pitch"], notes["track"]])
-        first = np.append(True, _room(notes, order)[1][:-1] != 0)
-        notes = notes.take(np.sort(order[first]))
-        order, room = _room(notes)
-    length = notes["duration"][order]
-    cut = length > room
-    if cut.any():
-        notes = notes.copy()
-        notes["duration"][order[cut]] = room[cut]
-    return notes, {"duplicate": double, "cut": int(cut.sum())}
+        order, room = _room(notes, np.lexsort([-notes["duration"], notes["onset"], notes["pitch"], notes["track"]]))
+        last = room > 0  # of those that start together; the first is the longest
+        order, room = order[np.append(True, last[:-1])], room[last]
+    duration = np.ascontiguousarray(notes["duration"])
+    cut = int((duration[order] > room).sum())
+    if double or cut:
+        duration[order] = np.minimum(duration[order], room)
+        kept = np.sort(order)
+        notes = notes.take(kept)
+        notes["duration"] = duration[kept]
+    return notes, {"duplicate": double, "cut": cut}
 
 
 def _room(notes: np.ndarray, order: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """(order by track, pitch, onset; in that order the ticks until the same pitch of the same track starts again)."""
-    track, pitch, onset = notes["track"], notes["pitch"], notes["onset"]
+    track, pitch, onset = (np.ascontiguousarray(notes[name]) for name in ("track", "pitch", "onset"))
     order = np.lexsort([onset, pitch, track]) if order is None else order
     voice, onset = (track.astype(np.int64) << 8 | pitch)[order], onset[order]
     room = np.full(len(notes), np.iinfo(np.int64).max)

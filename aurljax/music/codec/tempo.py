@@ -15,6 +15,7 @@ from aurljax.music.score import Score
 COARSE, FINE = 64, 128
 SLOWEST, FASTEST = 10.0, 500.0  # quarters per minute
 LIMIT = 0.005  # seconds the written clock may be off
+MEND = 0.003  # seconds at which it is led back: what is left over is for tempi that change between two positions
 HORIZON = 2.0  # seconds over which a larger error is led back
 
 _RATIO = math.log(FASTEST / SLOWEST) / (COARSE * FINE - 1)
@@ -62,7 +63,7 @@ def _segments(score: Score, per_quarter: int, last: int) -> list[tuple[int, int,
 
 def _choose(usec: int, error: float) -> int:
     nearest = step_of(usec)
-    if abs(error) <= LIMIT * 0.85 or (error * (usec - int(USEC[nearest])) < 0 and abs(error) <= LIMIT):
+    if abs(error) <= MEND * 0.85 or (error * (usec - int(USEC[nearest])) < 0 and abs(error) <= LIMIT):
         return nearest
     step = nearest if abs(error) <= LIMIT else step_of(usec * (1 + error / HORIZON))
     if (usec - int(USEC[step])) * error >= 0:  # not leading back: take the neighbour that does
@@ -74,7 +75,7 @@ def _hold(error: float, rate: float, most: int, beat: int) -> int:
     """Positions to keep a tempo whose error grows by `rate`, rounded down to whole beats where there is room."""
     if rate == 0:
         return most
-    goal = math.copysign(LIMIT * 0.9, rate) if abs(error) <= LIMIT else 0.0
+    goal = math.copysign(MEND, rate) if abs(error) <= LIMIT else 0.0
     if (goal - error) * rate <= 0:  # beyond what a step can mend, as with tempi outside the range
         return most
     count = int(min((goal - error) / rate, most))
