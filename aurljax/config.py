@@ -282,7 +282,6 @@ def _family_name(tree: Mapping[str, Any]) -> str:
 
 
 def _family(name: str) -> Any:
-    from aurljax.models import FAMILIES
+    from aurljax import models
 
-    one_of("model.family", name, tuple(FAMILIES))
-    return FAMILIES[name]
+    return models.family(name)

@@ -60,8 +60,19 @@ def spec(axes: Axes) -> PartitionSpec:
 
 
 def sharding(axes: Axes) -> NamedSharding:
-    """Logical axes -> sharding of an array on the mesh in force."""
-    return NamedSharding(current(), spec(axes))
+    """Logical axes -> sharding on the devices of the mesh in force (outside jit)."""
+    return NamedSharding(jax.sharding.get_mesh(), spec(axes))
+
+
+def concrete(tree):
+    """What `jax.eval_shape` gives, with the devices of the mesh in force: a target to restore onto."""
+    devices = jax.sharding.get_mesh()
+
+    def put(x):
+        on = PartitionSpec() if x.sharding is None else x.sharding.spec
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(devices, on))
+
+    return jax.tree.map(put, tree)
 
 
 def ways(axis: str | None) -> int:
@@ -87,9 +98,9 @@ def gather(w: jax.Array, axes: Axes) -> jax.Array:
     return jax.sharding.reshard(w, spec(axes))
 
 
-def einsum(subscripts: str, a: jax.Array, b: jax.Array, axes: Axes | PartitionSpec) -> jax.Array:
-    """Contract a with b into float32 laid out as `axes`; a sum over a sharded axis is an all-reduce."""
-    out = axes if isinstance(axes, PartitionSpec) else spec(axes)
+def einsum(subscripts: str, a: jax.Array, b: jax.Array, axes: Axes | PartitionSpec | None = None) -> jax.Array:
+    """Contract a with b into float32 laid out as `axes`; a sum over a sharded axis is an all-reduce and needs `axes`."""
+    out = axes if axes is None or isinstance(axes, PartitionSpec) else spec(axes)
     return jnp.einsum(subscripts, a, b, preferred_element_type=jnp.float32, out_sharding=out)
 
 
@@ -101,12 +112,11 @@ def take(table: jax.Array, ids: jax.Array) -> jax.Array:
 
 def place(batch):
     """Host arrays with this host's rows first -> global arrays with rows along `data`; uneven rows: UserError."""
-    mesh = jax.sharding.get_mesh()
 
     def put(x):
         x = np.asarray(x)
         divide("batch (rows)", x.shape[0] * jax.process_count(), "batch")
-        return jax.make_array_from_process_local_data(NamedSharding(mesh, spec(("batch",))), x)
+        return jax.make_array_from_process_local_data(sharding(("batch",)), x)
 
     return jax.tree.map(put, batch)
 

@@ -50,8 +50,8 @@ def init(spec: Tree, key: jax.Array) -> Tree:
 
 
 def abstract(spec: Tree) -> Tree:
-    """ShapeDtypeStructs with shardings."""
-    return jax.eval_shape(lambda key: init(spec, key), jax.random.key(0))
+    """ShapeDtypeStructs with shardings on the mesh in force: a target to restore onto."""
+    return mesh.concrete(jax.eval_shape(lambda key: init(spec, key), jax.random.key(0)))
 
 
 def count(spec: Tree) -> int:

@@ -30,8 +30,8 @@ class State:
 
     @property
     def weights(self) -> Tree:
-        """The tree that the family declared: params and frozen entries."""
-        return {**self.params, **self.frozen}
+        """The tree that the family declared, as generation and evaluation use it: averaged where that is kept."""
+        return {**(self.ema or self.params), **self.frozen}
 
 
 def split(parts: Parts) -> tuple[Tree, Tree, Tree]:
@@ -70,12 +70,5 @@ def new(parts: Parts) -> State:
 
 
 def abstract(parts: Parts) -> State:
-    """Shapes, dtypes and shardings of the state on the mesh in force: what a checkpoint is restored into."""
-    return jax.tree.map(concrete, jax.eval_shape(lambda: create(parts, jax.random.key(0))))
-
-
-def concrete(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """The same leaf with its sharding on the devices of the mesh in force (replicated where it had none)."""
-    spec = leaf.sharding.spec if leaf.sharding is not None else ()
-    sharding = jax.sharding.NamedSharding(jax.sharding.get_mesh(), jax.sharding.PartitionSpec(*spec))
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    """Shapes, dtypes and shardings of the state on the mesh in force: what a checkpoint is loaded into."""
+    return jax.eval_shape(lambda: create(parts, jax.random.key(0)))

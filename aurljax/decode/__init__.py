@@ -1,0 +1,1 @@
+"""Cached sampling under the grammar."""

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aurljax import mesh
 from aurljax.decode.sampler import Sampler, sample, uniforms
 from aurljax.models.attention import grow
 from aurljax.models.family import Family, Inputs
@@ -55,14 +56,13 @@ def generate(plan: Plan, params, prompt: jax.Array, start: jax.Array, keys: jax.
     config, params = plan.family.prepare(plan.config, params)
     batch, width = prompt.shape
     lengths = [*range(plan.segment, plan.most, plan.segment), plan.most]
-    cache = plan.family.init_cache(config, batch, width).replace(start=start)
+    cache = plan.family.init_cache(config, batch, width).replace(start=mesh.gather(start, ("batch",)))
     state, features = _read(plan, prompt, start)
     state |= {"left": jnp.full_like(start, plan.most), "bars_left": bars, "seconds": state["clock"] + seconds}
-    logits, cache = plan.family.apply(config, params, Inputs(prompt, None, features), cache=cache)
-
+    logits, cache = _apply(plan, config, params, prompt, features, cache)
     random = uniforms(keys, jnp.arange(plan.most))
     run = functools.partial(_step, plan, config, params, random)
-    carry = (jnp.int32(0), logits[:, -1], cache, state, jnp.zeros((batch, plan.most), jnp.int32))
+    carry = (jnp.int32(0), logits, cache, state, jnp.zeros((batch, plan.most), jnp.int32))
     for length in lengths:
         index, logits, cache, state, out = carry
         carry = (index, logits, grow(cache, width + length), state, out)
@@ -77,8 +77,16 @@ def _step(plan: Plan, config, params, random: jax.Array, carry):
     out = jax.lax.dynamic_update_slice_in_dim(out, ids[:, None], index, 1)
     state, features = _advance(plan, state, ids)
     features = {name: x[:, None] for name, x in features.items()}
-    logits, cache = plan.family.apply(config, params, Inputs(ids[:, None], None, features), cache=cache)
-    return index + 1, logits[:, 0], cache, state, out
+    logits, cache = _apply(plan, config, params, ids[:, None], features, cache)
+    return index + 1, logits, cache, state, out
+
+
+def _apply(plan: Plan, config, params, ids: jax.Array, features: dict[str, jax.Array], cache):
+    """Logits [B, V] after the last of ids [B, T], and the cache. The model's rows lie along the mesh; the registers and
+    the draw are small and the same on every device."""
+    ids, features = jax.tree.map(lambda x: mesh.gather(x, ("batch", None)), (ids, features))
+    logits, cache = plan.family.apply(config, params, Inputs(ids, None, features), cache=cache)
+    return mesh.gather(logits[:, -1], (None, None)), cache
 
 
 # ---- the grammar in the loop ----------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ class Ngram:
 
     @property
     def order(self) -> int:
-        """Length of the longest gram."""
+        """Length of the longest gram kept: what `fit` was asked for, or the longest sequence."""
         return len(self.levels)
 
     @classmethod
@@ -44,11 +44,13 @@ class Ngram:
         for n in range(order):
             key = _keys(ids, grams[-1], sizes[-1], n, position)
             found, gram = np.unique(key, return_inverse=True)
-            missing = int(found[:1].tolist() == [-1])  # -1: no such gram ends here
+            missing = int(found[0] == -1)  # no such gram ends here
+            if missing == len(found):
+                break  # no sequence is that long
             keys.append(found[missing:])
             grams.append(gram - missing)
             sizes.append(len(keys[-1]))
-        levels = []
+        order, levels = len(keys), []
         for n in range(order):
             gram, context = grams[n + 1][1:], grams[n][:-1]
             target = position[1:] >= max(n, 1)
@@ -75,8 +77,7 @@ class Ngram:
             context, key = gram[:-1], _keys(ids, gram, size, n, position)
             at = np.minimum(np.searchsorted(level.keys, key), len(level.keys) - 1)
             gram, size = np.where(level.keys[at] == key, at, -1), len(level.keys)
-            known = (context >= 0) & (position[1:] >= n)
-            known &= level.total[context] > 0
+            known = (context >= 0) & (level.total[context] > 0)
             kept = np.where(gram[1:] >= 0, level.left[gram[1:]], 0.0)
             total = np.where(known, level.total[context], 1.0)
             p = np.where(known, (kept + level.spread[context] * p) / total, p)
@@ -95,8 +96,7 @@ def _join(sequences: Iterable[np.ndarray], vocab: int) -> tuple[np.ndarray, np.n
 
 def _keys(ids: np.ndarray, gram: np.ndarray, size: int, n: int, position: np.ndarray) -> np.ndarray:
     """[N] key of the gram of n + 1 ids ending at each place, -1 where there is none."""
-    before = np.concatenate([np.zeros(n, np.int64), ids[: len(ids) - n]])
-    return np.where((gram >= 0) & (position >= n), before * size + gram, -1)
+    return np.where((gram >= 0) & (position >= n), np.roll(ids, n) * size + gram, -1)
 
 
 def _discounts(count: np.ndarray) -> np.ndarray:

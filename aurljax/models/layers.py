@@ -29,36 +29,31 @@ def carrier(dtype: str):
     return jnp.float32 if on_cpu() else DTYPES[dtype]
 
 
-def moved(x: jax.Array, order: tuple[int, ...]) -> jax.Array:
-    """x transposed; on a CPU really moved in memory, because its products are 2-5x slower when XLA folds the transpose
-    into them and both sides contract their leading axis."""
-    x = x.transpose(order)
+def pinned(x: jax.Array) -> jax.Array:
+    """x; on a CPU row-major in memory, so that XLA cannot fold a neighbouring transpose into a product: products that
+    contract the leading axis of both sides are 2-5x slower there, and in bfloat16 some cannot run at all."""
     return with_layout_constraint(x, Layout(tuple(range(x.ndim)))) if on_cpu() else x
 
 
-def contract(subscripts: str, a: jax.Array, b: jax.Array, axes: Axes, dtype: str) -> jax.Array:
-    """einsum with operands in `dtype` and a float32 result laid out as `axes`; likewise its gradients."""
-    return _contract(a, b, subscripts, mesh.spec(axes), dtype)
+@partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def contract(subscripts: str, a: jax.Array, b: jax.Array, dtype: str) -> jax.Array:
+    """einsum over unsharded axes with operands in `dtype` and a float32 result; likewise its gradients."""
+    return mesh.einsum(subscripts, a.astype(DTYPES[dtype]), b.astype(DTYPES[dtype]))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _contract(a, b, subscripts, out, dtype):
-    return mesh.einsum(subscripts, a.astype(DTYPES[dtype]), b.astype(DTYPES[dtype]), out)
+def _contract_forward(subscripts, a, b, dtype):
+    return contract(subscripts, a, b, dtype), (a, b)
 
 
-def _contract_forward(a, b, subscripts, out, dtype):
-    return _contract(a, b, subscripts, out, dtype), (a, b)
-
-
-def _contract_backward(subscripts, out, dtype, saved, g):
+def _contract_backward(subscripts, dtype, saved, g):
     (a, b), (inputs, result) = saved, subscripts.split("->")
     of_a, of_b = inputs.split(",")
-    da = _contract(g, b, f"{result},{of_b}->{of_a}", jax.typeof(a).sharding.spec, dtype)
-    db = _contract(a, g, f"{of_a},{result}->{of_b}", jax.typeof(b).sharding.spec, dtype)
+    da = contract(f"{result},{of_b}->{of_a}", g, b, dtype)
+    db = contract(f"{of_a},{result}->{of_b}", a, g, dtype)
     return da.astype(a.dtype), db.astype(b.dtype)
 
 
-_contract.defvjp(_contract_forward, _contract_backward)
+contract.defvjp(_contract_forward, _contract_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -99,13 +94,13 @@ def _linear_backward(axes, dtype, out, saved, g):
     of_x, of_w = (jax.typeof(z).sharding.spec for z in (x, w))
     g, low = g.astype(DTYPES[dtype]), x.astype(DTYPES[dtype])
     dx = mesh.einsum(f"{lead}{outs},{ins}{outs}->{lead}{ins}", g, _whole(x, w, axes, dtype), of_x)
-    if x[(0,) * k].size <= g[(0,) * k].size:  # move the narrower of the two
-        side = moved(low, (*range(k, k + n), *range(k)))
-        dw = mesh.einsum(f"{ins}{lead},{lead}{outs}->{ins}{outs}", side, g, of_w)
+    if x.size <= g.size:  # move the narrower of the two
+        side = pinned(low.transpose(*range(k, k + n), *range(k)))
+        dw = pinned(mesh.einsum(f"{ins}{lead},{lead}{outs}->{ins}{outs}", side, g, of_w))
     else:
-        side = moved(g, (*range(k, g.ndim), *range(k)))
+        side = pinned(g.transpose(*range(k, g.ndim), *range(k)))
         flipped = jax.sharding.PartitionSpec(*of_w[n:], *of_w[:n])
-        dw = mesh.einsum(f"{outs}{lead},{lead}{ins}->{outs}{ins}", side, low, flipped)
+        dw = pinned(mesh.einsum(f"{outs}{lead},{lead}{ins}->{outs}{ins}", side, low, flipped))
         dw = dw.transpose(*range(len(outs), w.ndim), *range(len(outs)))
     return dx.astype(x.dtype), dw.astype(w.dtype)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CHANGE, BEND = CONTROL_KINDS.index("control"), CONTROL_KINDS.index("bend")
 RESOLUTION = 480  # of a sequence that names none
 USEC_PER_MINUTE = 60_000_000
-MODE_TONICS = (0, 9, 0, 7, 2, 4, 5, 11)  # semitones above the major tonic of the same accidentals, by NoteSequence's mode
+MODE_TONICS = (0, 9, 0, 7, 2, 4, 5, 11)  # by NoteSequence's mode: semitones above the major tonic of the same signature
 
 
 def _music_pb2():
@@ -82,8 +82,8 @@ def from_note_sequence(sequence: NoteSequence) -> Score:
         ruler = Score(resolution=resolution, tempo=_tempo(sequence.tempos, resolution))
         score = _score(sequence, ruler).repaired()[0]
         score.check()
-    except (ValueError, OverflowError, ZeroDivisionError) as error:
-        raise UserError(f"the NoteSequence cannot be music in MIDI's terms: {error}") from error
+    except (ValueError, ArithmeticError, IndexError) as error:
+        raise UserError(f"the NoteSequence holds values that MIDI does not have: {error}") from error
     return score
 
 
@@ -119,9 +119,8 @@ def _score(sequence: NoteSequence, ruler: Score) -> Score:
     ends = ticks(s.notes, "end_time", "quantized_end_step")
     names = {info.instrument: info.name for info in s.instrument_infos}
     meta = s.sequence_metadata
-    controls = [
-        (t, track[_key(e)], CHANGE, e.control_number, e.control_value) for e, t in on(s.control_changes, "quantized_step")
-    ]
+    changes = on(s.control_changes, "quantized_step")
+    controls = [(t, track[_key(e)], CHANGE, e.control_number, e.control_value) for e, t in changes]
     return ruler.replace(
         notes=[
             (start, end - start or 1, track[_key(n)], n.pitch, n.velocity)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,25 @@ import symusic
 
 from aurljax.errors import UserError
 from aurljax.music.interchange import from_note_sequence, to_note_sequence
-from aurljax.music.score import CONTROL, CONTROL_KINDS, KEY, METER, NOTE, TEMPO, TRACK, Score, possible_meter, repair
+from aurljax.music.score import (
+    CONTROL,
+    CONTROL_KINDS,
+    DEFAULT_USEC,
+    KEY,
+    METER,
+    NOTE,
+    TEMPO,
+    TRACK,
+    Score,
+    possible_meter,
+    repair,
+)
 
 __all__ = ["MidiError", "dumps", "from_note_sequence", "load", "read", "save", "to_note_sequence"]
 
 MAX_BYTES = 64 << 20
 MAX_NOTES = 2_000_000
+MAX_TRACKS = 1 << 16
 MAX_BARS = 1_000_000
 MAX_HOURS = 24
 MAX_TICK = (1 << 28) - 1  # the longest delta time a file can hold
@@ -42,7 +56,7 @@ class MidiError(UserError):
 def load(path: str | os.PathLike) -> Score:
     """The Score of a MIDI file, in ticks of the file's own division; raises MidiError. `read` tells the repairs."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=0) as file:
             data = file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES + 1))
     except (OSError, ValueError) as error:
         raise MidiError(path, f"cannot be read: {_why(error)}") from error
@@ -115,6 +129,8 @@ def _score(parsed: symusic.types.Score, repairs: list[str]) -> Score:
 def _rows(dtype: np.dtype, lists: list, **columns: str) -> np.ndarray:
     """Rows of `dtype` out of symusic event lists, one per track; `columns` gives symusic's name of each of ours."""
     lengths = [len(events) for events in lists]
+    if len(lists) > MAX_TRACKS:
+        raise ValueError(f"more than {MAX_TRACKS} tracks")
     rows = np.zeros(sum(lengths), dtype)
     if len(rows):
         parts = [events.numpy() for events in lists if len(events)]
@@ -126,6 +142,7 @@ def _rows(dtype: np.dtype, lists: list, **columns: str) -> np.ndarray:
 
 
 def _possible(name: str, rows: np.ndarray, ok: np.ndarray, repairs: list[str]) -> np.ndarray:
+    """The rows that are `ok`."""
     if ok.all():
         return rows
     repairs.append(f"left out {int((~ok).sum())} impossible {name} event(s)")
@@ -138,10 +155,12 @@ def _refuse_absurd(score: Score, path: str | os.PathLike) -> None:
     first = [*(t[0] for t in tables if len(t)), *(tick for tick, _, _ in score.texts[:1])]
     if min(first, default=0) < 0 or score.duration.min(initial=0) < 0:
         raise MidiError(path, "its times are longer than 2147483647 ticks")
-    if score.seconds(score.last_tick) > MAX_HOURS * 3600:
+    last = score.last_tick  # bounds come first, for time and bars are seldom worth counting: a bar is at least 1/128
+    slowest = max(int(score.tempo["usec"].max(initial=0)), DEFAULT_USEC)
+    limit = MAX_HOURS * 3600
+    if last * slowest > limit * 1e6 * score.resolution and score.seconds(last) > limit:
         raise MidiError(path, f"it lasts longer than {MAX_HOURS} hours")
-    shortest = score.resolution / 32  # a bar of 1/128: counting bars is seldom needed
-    if score.last_tick > MAX_BARS * shortest and score.bar_count > MAX_BARS:
+    if last > MAX_BARS * score.resolution / 32 and score.bar_count > MAX_BARS:
         raise MidiError(path, f"it has more than {MAX_BARS} bars")
 
 
@@ -153,7 +172,7 @@ def _playable(notes: np.ndarray, repairs: list[str]) -> np.ndarray:
         repairs.append(f"made {int(short.sum())} note(s) of no duration one tick long")
     notes, counts = repair(notes)
     if counts["duplicate"]:
-        repairs.append(f"left out {counts['duplicate']} note(s) that start together with a longer one of their pitch and track")
+        repairs.append(f"left out {counts['duplicate']} note(s) that start with a longer one of their pitch and track")
     if counts["cut"]:
         repairs.append(f"ended {counts['cut']} note(s) where their pitch and track is struck again")
     return notes
@@ -173,7 +192,7 @@ def save(score: Score, path: str | os.PathLike) -> None:
     """Writes `dumps(score)` to `path`: the whole file or, raising MidiError, nothing."""
     data = dumps(score, path)
     try:
-        part = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
+        part = Path(path).with_name(f".{uuid.uuid4().hex}.part")
         try:
             part.write_bytes(data)
             os.replace(part, path)
@@ -190,6 +209,13 @@ def dumps(score: Score, path: str | os.PathLike = "<bytes>") -> bytes:
     `read` gives the same score back but for tracks without notes and for `meta`. Pressure is refused, not dropped.
     """
     _refuse_unwritable(score, path)
+    try:
+        return _written(score).dumps_midi()
+    except UnicodeError as error:
+        raise MidiError(path, f"a name or text is not Unicode: {_why(error)}") from error
+
+
+def _written(score: Score) -> symusic.types.Score:
     out = symusic.Score(score.resolution)
     tempo, meter, key = score.tempo, score.meter, score.key
     out.tempos = symusic.Tempo.from_numpy(_int32(tempo["tick"]), _int32(tempo["usec"]))
@@ -205,7 +231,7 @@ def dumps(score: Score, path: str | os.PathLike = "<bytes>") -> bytes:
         out.tracks.append(symusic.Track())
     for tick, kind, text in score.texts:
         (out.markers if kind == "marker" else out.tracks[0].lyrics).append(symusic.TextMeta(tick, text))
-    return out.dumps_midi()
+    return out
 
 
 def _track(score: Score, i: int) -> symusic.types.Track:

@@ -188,6 +188,8 @@ class Score:
 
     def check(self) -> None:
         """Raises ValueError, naming table and row, if the score breaks its own rules."""
+        if self.resolution < 1:
+            raise ValueError(f"resolution: {self.resolution} is less than one tick per quarter note")
         for table, bad, what in self._rules():
             if np.any(bad):
                 raise ValueError(f"{table}: row {int(np.argmax(bad))} {what}")
@@ -251,9 +253,9 @@ ORDER = {  # sort columns of each table, the most important last
 TABLES = {"notes": NOTE, "tracks": TRACK, "tempo": TEMPO, "meter": METER, "key": KEY, "controls": CONTROL}
 
 
-def possible_meter(numerator, denominator) -> np.ndarray:
+def possible_meter(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Whether each meter can stand in a MIDI file: numerator 1..255, denominator a power of two up to 128."""
-    n, d = np.asarray(numerator, np.int64), np.asarray(denominator, np.int64)
+    n, d = numerator, denominator
     return (n >= 1) & (n <= 255) & (d >= 1) & (d <= 128) & (d & (d - 1) == 0)
 
 
@@ -271,25 +273,29 @@ def repair(notes: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
     Of notes that start together the longest stays (`duplicate`); one that is struck again is ended there (`cut`).
     """
     order, room = _room(notes)
-    double = int((room == 0).sum())
+    double = np.count_nonzero(room == 0)
     if double:
-        order, room = _room(notes, np.lexsort([-notes["duration"], notes["onset"], notes["pitch"], notes["track"]]))
-        last = room > 0  # of those that start together; the first is the longest
+        tied = (room == 0) | np.append(False, room[:-1] == 0)
+        rows = order[tied]
+        n = notes.take(rows)
+        order[tied] = rows[np.lexsort([-n["duration"], n["onset"], n["pitch"], n["track"]])]  # the longest comes first
+        last = room > 0  # of those that start together
         order, room = order[np.append(True, last[:-1])], room[last]
     duration = np.ascontiguousarray(notes["duration"])
-    cut = int((duration[order] > room).sum())
+    cut = np.count_nonzero(duration[order] > room)
     if double or cut:
         duration[order] = np.minimum(duration[order], room)
-        kept = np.sort(order)
-        notes = notes.take(kept)
+        kept = np.zeros(len(notes), bool)
+        kept[order] = True
+        notes = notes.take(np.flatnonzero(kept))
         notes["duration"] = duration[kept]
     return notes, {"duplicate": double, "cut": cut}
 
 
-def _room(notes: np.ndarray, order: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def _room(notes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(order by track, pitch, onset; in that order the ticks until the same pitch of the same track starts again)."""
     track, pitch, onset = (np.ascontiguousarray(notes[name]) for name in ("track", "pitch", "onset"))
-    order = np.lexsort([onset, pitch, track]) if order is None else order
+    order = np.lexsort([onset, pitch, track])
     voice, onset = (track.astype(np.int64) << 8 | pitch)[order], onset[order]
     room = np.full(len(notes), np.iinfo(np.int64).max)
     np.copyto(room[:-1], onset[1:] - onset[:-1], where=voice[1:] == voice[:-1])

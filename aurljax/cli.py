@@ -1,0 +1,186 @@
+"""The command `aurljax`: each sub-command parses its arguments and calls the library."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from aurljax.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a sub-command; returns its exit status (bad input: one sentence on standard error, 2)."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    if unknown := [a for a in rest if not (args.command == "train" and a.startswith("--config."))]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    args.overrides = rest
+    # Compiled programs are kept between runs. An environment variable, so that JAX sees it whenever it is imported.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "aurljax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    try:
+        return args.run(args) or 0
+    except UserError as error:
+        print(f"aurljax {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\naurljax {args.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def ingest(args: argparse.Namespace) -> None:
+    """MIDI files -> a corpus."""
+    from aurljax.data.ingest import ingest
+    from aurljax.progress import Counter
+
+    with Counter("files") as counter:
+        report = ingest(
+            args.paths, args.out, workers=args.workers, splits=args.splits,
+            fractions=(args.valid, args.test), progress=counter.update,
+        )  # fmt: skip
+    print(report)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Config -> a workdir with checkpoints."""
+    from aurljax import config, samples, train
+
+    outcome = train.train(config.load(args.config, args.overrides), args.workdir, sample=samples.write)
+    print(f"{args.workdir}: step {outcome.step}" + "".join(f", {k} {v:.4g}" for k, v in outcome.metrics.items()))
+
+
+def generate(args: argparse.Namespace) -> None:
+    """Checkpoint (and prompt) -> MIDI files."""
+    import aurljax
+
+    out = Path(args.out)
+    paths = [out / f"{i:03}.mid" for i in range(args.n)]
+    if taken := next((p for p in paths if p.exists() and not args.overwrite), None):
+        raise UserError(f"{taken} exists; choose another --out or add --overwrite")
+    prompt = aurljax.load_midi(args.prompt) if args.prompt else None
+    corpus = aurljax.Corpus(args.check) if args.check else None
+    model = aurljax.load_model(args.checkpoint)
+    scores = model.generate(
+        args.n, prompt=prompt, bars=args.bars, seconds=args.seconds, seed=args.seed, temperature=args.temperature,
+        top_k=args.top_k, top_p=args.top_p, min_p=args.min_p,
+    )  # fmt: skip
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be made ({error.strerror}); choose another --out") from None
+    for path, score in zip(paths, scores, strict=True):
+        score.save_midi(path)
+        print(f"{path}: {len(score)} notes, {len(score.bar_ticks) - 1} bars, {score.seconds(score.end):.1f} s")
+        _render(args, path, score)
+    if corpus is not None:
+        _check(corpus, paths, scores)
+
+
+def _render(args: argparse.Namespace, path: Path, score) -> None:
+    if args.png:
+        from aurljax.evaluate import pictures
+
+        pictures.piano_roll(score, path.with_suffix(".png"))
+    if args.wav:
+        from aurljax.evaluate import audio
+
+        audio.save_wav(score, path.with_suffix(".wav"))
+
+
+def _check(corpus, paths: list[Path], scores: list) -> None:
+    from aurljax.evaluate import copied
+
+    index = copied.Index(corpus)
+    for path, score in zip(paths, scores, strict=True):
+        print(f"{path}: {index.longest(score)}")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Checkpoint and corpus -> likelihood."""
+    import aurljax
+    from aurljax.evaluate import likelihood
+    from aurljax.progress import Counter
+
+    corpus = aurljax.Corpus(args.corpus)
+    chosen = corpus.split(args.split)
+    model = aurljax.load_model(args.checkpoint)
+    with Counter("pieces") as counter:
+        found = likelihood.of_scores(
+            model, (corpus[i] for i in chosen), lambda done: counter.update(done, len(chosen))
+        ).summary()
+    if args.json:
+        print(json.dumps(found))
+        return
+    print(f"{found['pieces']} pieces of {args.split}: {found['ids']:,} ids, {found['notes']:,} notes, "
+          f"{found['seconds']:,.0f} s")  # fmt: skip
+    print(f"{'':18}{'raw':>10}{'within the grammar':>22}")
+    for name, label in (("nats_per_id", "nats per id"), ("nats_per_note", "nats per note"),
+                        ("bits_per_second", "bits per second")):  # fmt: skip
+        print(f"{label:18}{found[name]:10.4f}{found['legal_' + name]:22.4f}")
+    print(f"{'illegal mass':18}{found['illegal_mass']:10.2%}{'uniform: ' + format(found['uniform_nats_per_id'], '.4f'):>22}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("aurljax", description="Train symbolic-music models, generate MIDI from them.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(run, help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(run.__name__, help=help, description=help, allow_abbrev=False)
+        sub.set_defaults(run=run)
+        return sub
+
+    c = command(ingest, "turn MIDI files into a corpus")
+    c.add_argument("paths", nargs="+", metavar="PATH", help="MIDI files, globs, or folders of any depth")
+    c.add_argument("--out", required=True, metavar="CORPUS", help="folder of the corpus; run again to continue")
+    c.add_argument("--workers", type=int, help="processes (default: one a core)")
+    c.add_argument("--splits", metavar="FILE", help="JSON of names by split (default: by content)")
+    c.add_argument("--valid", type=float, default=0.05, help="share of pieces held out for validation (0.05)")
+    c.add_argument("--test", type=float, default=0.05, help="share of pieces held out for tests (0.05)")
+
+    c = command(train, "train a model; goes on by itself where a workdir has a checkpoint")
+    c.add_argument("--config", required=True, metavar="FILE.py", help="experiment; --config.a.b=VALUE changes a field")
+    c.add_argument("--workdir", required=True, metavar="DIR", help="receives checkpoints, metrics and samples")
+
+    c = command(generate, "generate MIDI from a checkpoint")
+    c.add_argument("--checkpoint", required=True, metavar="DIR", help="a run's workdir or one of its checkpoints")
+    c.add_argument("--out", required=True, metavar="DIR", help="folder for the MIDI files")
+    c.add_argument("--prompt", metavar="FILE.mid", help="music to continue")
+    length = c.add_mutually_exclusive_group()
+    length.add_argument("--bars", type=_positive(int), help="bars of new music")
+    length.add_argument("--seconds", type=_positive(float), help="seconds of new music")
+    c.add_argument("-n", type=_positive(int), default=1, metavar="K", help="how many (1)")
+    c.add_argument("--seed", type=int, default=0, help="same seed, prompt and settings: same bytes (0)")
+    c.add_argument("--temperature", type=float, default=1.0, help="0: always the likeliest id (1)")
+    c.add_argument("--top-k", type=int, default=0, metavar="K", help="only the K likeliest ids (0: all)")
+    c.add_argument("--top-p", type=float, default=1.0, metavar="P", help="only ids that make up this mass (1)")
+    c.add_argument("--min-p", type=float, default=0.0, metavar="P", help="only ids this likely beside the likeliest (0)")
+    c.add_argument("--check", metavar="CORPUS", help="report the longest passage shared with a corpus")
+    c.add_argument("--png", action="store_true", help="write a piano roll beside each file")
+    c.add_argument("--wav", action="store_true", help="write an audio preview beside each file")
+    c.add_argument("--overwrite", action="store_true", help="replace files of the same name")
+
+    c = command(evaluate, "measure how well a model predicts a corpus")
+    c.add_argument("--checkpoint", required=True, metavar="DIR", help="a run's workdir or one of its checkpoints")
+    c.add_argument("--corpus", required=True, metavar="CORPUS")
+    c.add_argument("--split", default="valid", help="train, valid or test (valid)")
+    c.add_argument("--json", action="store_true", help="print one line of JSON")
+    return parser
+
+
+def _positive(kind: type):
+    def parse(text: str):
+        value = kind(text)
+        if value <= 0:
+            raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+        return value
+
+    parse.__name__ = kind.__name__
+    return parse
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""What a worker of ingest does: a chunk of MIDI files -> one staged file of rows and packed scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from aurljax.data import files, record
+from aurljax.music import midi, score
+
+Row = dict[str, Any]
+_SIZE = struct.Struct("<Q")
+
+
+def chunk(task: dict[str, Any], at: Callable[[int], None]) -> int:
+    """Parses task["items"], (id, path) each, into the staged file task["stage"]; the number of files."""
+    rows, records = [], []
+    for i, (id, path) in enumerate(task["items"]):
+        reason = task["bad"].get(str(i))
+        if reason is None:
+            at(i)
+        row, packed = ({"source": "", "skipped": reason}, b"") if reason else _file(path)
+        rows.append({"id": id, **row, "bytes": len(packed)})
+        records.append(packed)
+    head = json.dumps(rows).encode()
+    files.write(task["stage"], b"".join([_SIZE.pack(len(head)), head, *records]))
+    return len(rows)
+
+
+def staged(path: Path) -> Iterator[tuple[Row, bytes]]:
+    """(row, record) of every file of a staged chunk; the record is empty where the row has a `skipped`."""
+    data = memoryview(path.read_bytes())
+    at = _SIZE.size + _SIZE.unpack_from(data)[0]
+    for row in json.loads(bytes(data[_SIZE.size : at])):
+        yield row, bytes(data[at : at + row["bytes"]])
+        at += row["bytes"]
+
+
+def source(path: str) -> tuple[str, bytes]:
+    """(sha256, bytes) of a file; raises OSError."""
+    data = Path(path).read_bytes()
+    return hashlib.sha256(data).hexdigest(), data
+
+
+def version() -> str:
+    """Changes with the code that parses: chunks staged by other code are not taken over."""
+    code = b"".join(Path(module.__file__).read_bytes() for module in (midi, score, record))
+    return hashlib.sha256(code).hexdigest()[:16]
+
+
+def _file(path: str) -> tuple[Row, bytes]:
+    try:
+        sha, data = source(path)
+    except OSError as e:
+        return {"source": "", "skipped": f"cannot be read ({e.strerror})"}, b""
+    row = {"source": sha}
+    try:
+        piece, repairs = midi.read(data, path)
+        if not len(piece):
+            return {**row, "skipped": "has no notes"}, b""
+        piece.check()
+        row |= {
+            "digest": record.digest(piece),
+            "notes": len(piece),
+            "tracks": len(piece.tracks),
+            "bars": piece.bar_count,
+            "seconds": round(float(piece.seconds(piece.end)), 3),
+        }
+        return {**row, "repairs": repairs}, record.pack(piece)
+    except midi.MidiError as e:
+        return {**row, "skipped": e.reason}, b""
+    except Exception as e:  # an error of our own in one file must not cost the other thousands
+        return {**row, "skipped": f"the reader failed ({type(e).__name__}: {e})"}, b""

@@ -1,0 +1,138 @@
+"""Windows: whole bars of a piece whose ids fit a length, listed once and kept on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from etils import epath
+
+from aurljax.data import files, workers
+from aurljax.data.corpus import Corpus
+from aurljax.errors import UserError
+from aurljax.music.score import Score
+
+if TYPE_CHECKING:
+    from aurljax.music.codec import Codec
+
+VERSION = 1  # of the rule that cuts windows
+LARGE, CHUNK = 4096, 256  # pieces: from how many on processes are worth their start, and in one task of theirs
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Window w is bars start[w]..stop[w]-1 of piece[w] and ids[w] ids long; int32 [W] each."""
+
+    piece: np.ndarray  # index in the corpus
+    start: np.ndarray
+    stop: np.ndarray
+    ids: np.ndarray
+    left_out: int  # bars that alone are longer than a window
+
+    def __len__(self) -> int:
+        return len(self.piece)
+
+
+def tile(score: Score, codec: Codec, length: int) -> tuple[list[tuple[int, int, int]], int]:
+    """([(first bar, bar after the last, ids)], bars left out) of one piece, windows of at most length + 1 ids.
+
+    A piece that fits is one window. A longer one is tiled from bar 0, as many bars at a time as surely fit.
+    """
+    lengths = codec.bar_lengths(score)
+    ends = np.concatenate([[0], np.cumsum(lengths)])  # ids before each bar line
+    if ends[-1] <= length + 1:
+        whole = len(codec.encode(score))
+        if whole <= length + 1:
+            return [(0, len(lengths), whole)], 0
+    room = length + 1 - codec.overhead(score)
+    windows, left_out, a = [], 0, 0
+    while a < len(lengths):
+        b = max(int(np.searchsorted(ends, ends[a] + room, "right")) - 1, a + 1)
+        while (ids := len(codec.encode(score, bars=(a, b)))) > length + 1 and b > a + 1:
+            b -= 1
+        if ids <= length + 1:
+            windows.append((a, b, ids))
+        else:
+            left_out += 1
+        a = b
+    return windows, left_out
+
+
+def compute(corpus: Corpus, codec: Codec, split: str, length: int, processes: int | None = None) -> Windows:
+    """The windows of every piece of a split, in the corpus's order; UserError if there is none.
+
+    `processes`: None for one a core where the split is large, else this one alone.
+    """
+    pieces = corpus.split(split)
+    if processes is None:
+        processes = (os.cpu_count() or 1) if len(pieces) >= LARGE else 1
+    if processes == 1:
+        parts = [_cut(corpus, codec, length, pieces)]
+    else:
+        how = {"corpus": str(corpus.path), "codec": codec.name, "options": codec.options, "length": length}
+        tasks = [{**how, "items": pieces[i : i + CHUNK]} for i in range(0, len(pieces), CHUNK)]
+        done = dict(workers.run("aurljax.data.windows:_task", tasks, processes, float("inf")))
+        parts = [done[i] for i in range(len(tasks))]
+    rows = [row for part, _ in parts for row in part]
+    if not rows:
+        raise UserError(f"{corpus.path}: no bar of split '{split}' fits length {length}; choose a longer one")
+    return Windows(*np.array(rows, np.int32).T.copy(), sum(left_out for _, left_out in parts))
+
+
+def _cut(corpus: Corpus, codec: Codec, length: int, pieces: list[int], at: Callable = int) -> tuple[list, int]:
+    """([(piece, first bar, bar after the last, ids)], bars left out) of some pieces; calls at(k) before the k-th."""
+    rows, left_out = [], 0
+    for k, i in enumerate(pieces):
+        at(k)
+        windows, out = tile(corpus[i], codec, length)
+        rows += [(i, *w) for w in windows]
+        left_out += out
+    return rows, left_out
+
+
+def _task(task: workers.Task, at: Callable) -> tuple[list, int]:
+    """`_cut` in a worker process."""
+    from aurljax.music import codec
+
+    if task["bad"]:
+        raise RuntimeError(f"{task['corpus']}: workers died on pieces {task['items']} ({task['bad']})")
+    made = codec.make(task["codec"], **task["options"])
+    return _cut(Corpus(task["corpus"]), made, task["length"], task["items"], at)
+
+
+def load(corpus: Corpus, codec: Codec, split: str, length: int) -> Windows:
+    """`compute`, kept on disk by all it depends on: in the corpus if it can be written, else in the user's cache."""
+    key = f"{corpus.digest}/{codec.fingerprint}/{split}/{length}/{VERSION}"
+    name = f"windows-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+    folders = [corpus.path / "cache", files.cache_folder() / "windows"]
+    for folder in folders:
+        if (found := _read(folder / name)) is not None:
+            return found
+    windows = compute(corpus, codec, split, length)
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            files.write(folder / name, _bytes(windows))
+            break
+    return windows
+
+
+def _bytes(windows: Windows) -> bytes:
+    out = io.BytesIO()
+    np.savez(out, **dataclasses.asdict(windows))
+    return out.getvalue()
+
+
+def _read(path: epath.Path) -> Windows | None:
+    """The windows in a file, None if there are none to be read: what is derived is then derived again."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes())) as table:
+            return Windows(*(table[f.name] for f in dataclasses.fields(Windows)[:-1]), int(table["left_out"]))
+    except Exception:  # a missing, foreign or damaged file; npz has no one error of its own
+        return None

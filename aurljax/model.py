@@ -1,0 +1,125 @@
+"""A trained model as a musician uses it: load a checkpoint, generate scores, ask how likely a score is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from aurljax import checkpoint, config, mesh, params
+from aurljax.decode import loop
+from aurljax.decode.sampler import Sampler
+from aurljax.errors import UserError
+from aurljax.evaluate import likelihood
+from aurljax.music.codec.grammar import SHORTEST
+from aurljax.music.score import Score
+
+Tree = Any
+
+
+class Model:
+    """Weights with their config and codec, on their own mesh; the caller's JAX is left as it is."""
+
+    def __init__(self, parts: config.Parts, weights: Tree, devices: jax.sharding.Mesh):
+        self.parts, self.weights, self.mesh = parts, weights, devices
+
+    @property
+    def codec(self) -> Any:
+        """The codec it was trained on."""
+        return self.parts.codec
+
+    @property
+    def context(self) -> int:
+        """Ids it was trained to see at once: the most that prompt and continuation may have together."""
+        return self.parts.config.data.length
+
+    def generate(
+        self,
+        n: int = 1,
+        *,
+        prompt: Score | None = None,
+        bars: int | None = None,
+        seconds: float | None = None,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        max_ids: int | None = None,
+    ) -> list[Score]:
+        """n scores drawn from the model, each beginning with `prompt` if there is one.
+
+        bars, seconds: length of what is new; without them the model ends where it likes, at the latest at the
+        context. Score i depends on (seed, i, prompt, settings) alone. UserError: a prompt that leaves no room.
+        """
+        for name, value in (("n", n), ("bars", bars), ("seconds", seconds), ("max_ids", max_ids)):
+            if value is not None and value <= 0:
+                raise UserError(f"{name} must be above 0, not {value}")
+        return self.generate_batch(
+            [prompt] * n,
+            sampler=Sampler(temperature, top_k, top_p, min_p),
+            bars=bars,
+            seconds=seconds,
+            seeds=[(seed, i) for i in range(n)],
+            max_ids=max_ids,
+        )
+
+    def generate_batch(
+        self,
+        prompts: list[Score | None],
+        *,
+        sampler: Sampler,
+        seeds: list[tuple[int, int]],
+        bars: int | None = None,
+        seconds: float | None = None,
+        max_ids: int | None = None,
+    ) -> list[Score]:
+        """One score for each prompt (None: from nothing), all in one batch; row i is the same in any batch."""
+        written = [self._prompt(p) for p in prompts]
+        room = self.context - max(map(len, written))
+        if room < SHORTEST:
+            raise UserError(
+                f"prompt: {max(map(len, written))} ids leave no room in a context of {self.context}; "
+                "give fewer bars of it, or a model trained with a longer data.length"
+            )
+        most = min(room, max_ids or room)
+        if most < SHORTEST:
+            raise UserError(f"max_ids: {max_ids} is too few to end a piece; give at least {SHORTEST}")
+        plan = loop.Plan(self.parts.family, self.parts.model, self.codec, sampler, most)
+        begun = prompts[0] is not None
+        if any((p is not None) != begun for p in prompts):
+            raise UserError("prompts: either every row has a prompt or none has")
+        with mesh.use(self.mesh):
+            ids, start = loop.left_padded(written)
+            limits = loop.limits(len(written), bars, seconds, begun)
+            keys = jnp.stack([jax.random.fold_in(jax.random.key(a), b) for a, b in seeds])
+            new = np.asarray(loop.generate(plan, self.weights, ids, start, keys, *limits))
+        return [self.codec.decode(np.concatenate([a, b])) for a, b in zip(written, new, strict=True)]
+
+    def score(self, score: Score) -> float:
+        """Nats of a score: minus the log of the probability the model gives its ids."""
+        return likelihood.of_scores(self, [score]).nats
+
+    def _prompt(self, prompt: Score | None) -> np.ndarray:
+        """Ids to continue from: `start`, or the prompt's bars and the `bar` that opens what is new."""
+        v = self.codec.vocabulary
+        if prompt is None:
+            return np.array([v.id("start")], np.int32)
+        return np.append(self.codec.encode(prompt)[:-1], v.id("bar")).astype(np.int32)
+
+
+def load(path: epath.PathLike, data: int = 1, model: int = 1) -> Model:
+    """The model of a checkpoint (a step or a run's folder), on a mesh of data x model devices.
+
+    UserError: no checkpoint there, a damaged one, or one whose codec this version of aurljax does not have.
+    """
+    found = checkpoint.describe(path)
+    parts = config.build(config.from_dict(found.metadata["config"]))
+    checkpoint.check_codec(found, parts.codec)
+    devices = mesh.make(data, model)
+    with mesh.use(devices):
+        weights = checkpoint.load_params(found.path, params.abstract(parts.family.spec(parts.model)))
+    return Model(parts, weights, devices)

@@ -1,0 +1,24 @@
+"""A few pieces drawn while a run trains, as MIDI files beside its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from aurljax.config import Parts
+from aurljax.model import Model
+
+
+def write(parts: Parts, weights: Any, step: int, folder: epath.Path) -> Mapping[str, float]:
+    """Draws run.samples pieces, writes folder/STEP-I.mid, returns their mean number of notes, bars and pitches."""
+    scores = Model(parts, weights, jax.sharding.get_mesh()).generate(parts.config.run.samples, seed=step)
+    if jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, score in enumerate(scores):
+            score.save_midi(folder / f"{step:07}-{i}.mid")
+    counts = [(len(s), len(s.bar_ticks) - 1, len(np.unique(s.pitch))) for s in scores]
+    return dict(zip(("notes", "bars", "pitches"), np.mean(counts, 0).tolist(), strict=True))

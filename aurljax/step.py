@@ -1,0 +1,93 @@
+"""One training step and one evaluation step for every family, every optimizer label and every mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from aurljax import optim
+from aurljax.config import Parts
+from aurljax.state import State, optimizer
+
+Tree = Any
+Metrics = dict[str, jax.Array]
+
+
+def train_step(parts: Parts) -> Callable[[State, Tree], tuple[State, Metrics]]:
+    """The jitted step (state, batch) -> (state, metrics); the old state's buffers are given away.
+
+    Metrics are scalars: the family's own, as means over the batch's weight, and weight, grad_norm, learning_rate and
+    skipped. A step whose loss or gradient is not finite changes nothing but the step number and the guard's counts.
+    """
+    family, model, config = parts.family, parts.model, parts.config
+    tx, rate = optimizer(parts), optim.schedule(config.optim, config.run.steps)
+
+    def step(state: State, batch: Tree) -> tuple[State, Metrics]:
+        def gradient(part: Tree, key: jax.Array) -> tuple[Tree, Any]:
+            def loss(params: Tree) -> tuple[jax.Array, Any]:
+                return family.loss(model, {**params, **state.frozen}, part, key, state.step)
+
+            return jax.grad(loss, has_aux=True)(state.params)
+
+        key = jax.random.fold_in(state.key, state.step)
+        grads, aux = accumulate(gradient, batch, key, config.optim.accumulation)
+        metrics = means(aux.metrics)
+        grads = jax.tree.map(lambda g: g / metrics["weight"], grads)
+        norm = optax.tree.norm(grads)
+        fine = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        written = family.update(model, {**params, **state.frozen}, aux.stats, key)
+        params = {name: written[name] for name in params}
+        count = state.step - state.guard["skipped"]  # updates made before this one
+        ema = optim.average(state.ema, params, count, config.optim.ema) if state.ema else {}
+
+        old, new = (state.params, state.opt_state, state.ema), (params, opt_state, ema)
+        params, opt_state, ema = jax.tree.map(lambda a, b: jnp.where(fine, b, a), old, new)
+        missed = (~fine).astype(jnp.int32)
+        guard = {
+            "skipped": state.guard["skipped"] + missed,
+            "in_a_row": missed * (state.guard["in_a_row"] + 1),
+        }
+        metrics |= {"grad_norm": norm, "learning_rate": rate(count), **guard}
+        return State(params, opt_state, ema, state.step + 1, state.key, guard, state.frozen), metrics
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def eval_step(parts: Parts) -> Callable[[Tree, Tree], Metrics]:
+    """The jitted (weights, batch) -> sums of the family's metrics, without dropout; add them up, then `means`."""
+
+    def step(weights: Tree, batch: Tree) -> Metrics:
+        return parts.family.loss(parts.model, weights, batch, None, None)[1].metrics
+
+    return jax.jit(step)
+
+
+def accumulate(function: Callable[[Tree, jax.Array], Tree], batch: Tree, key: jax.Array, count: int) -> Tree:
+    """The sum of function(part, its key) over `count` parts of the batch, holding one part's activations at a time.
+
+    Part i takes rows i, i + count, ...: each device cuts the rows it has and none travels.
+    """
+    if count == 1:
+        return function(batch, jax.random.fold_in(key, 0))
+    parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0), batch)
+    shape = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts), key)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype, out_sharding=s.sharding), shape)
+
+    def body(total: Tree, item: tuple[jax.Array, Tree]) -> tuple[Tree, None]:
+        index, part = item
+        return jax.tree.map(jnp.add, total, function(part, jax.random.fold_in(key, index))), None
+
+    return jax.lax.scan(body, zeros, (jnp.arange(count), parts))[0]
+
+
+def means(sums: Metrics) -> Metrics:
+    """Sums over weighted tokens -> means ("correct" becomes "accuracy"); "weight" is kept."""
+    names = {"correct": "accuracy"}
+    return {names.get(k, k): v if k == "weight" else v / sums["weight"] for k, v in sums.items()}

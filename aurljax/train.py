@@ -1,0 +1,165 @@
+"""The training loop: any family, any mesh, resumed exactly.
+
+WORKDIR receives config.json, metrics.jsonl, tensorboard/, samples/ and checkpoints/. Data is addressed by step and random
+numbers by step and key, so a run that was stopped, even by kill -9, goes on to the losses it would have had.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import jax
+from etils import epath
+
+from aurljax import checkpoint, mesh, params, state, step
+from aurljax.checkpoint import Checkpoints
+from aurljax.config import Config, Parts, build, differences, to_dict
+from aurljax.data.corpus import Corpus
+from aurljax.data.pipeline import Dataset
+from aurljax.errors import UserError
+from aurljax.fields import nearest_multiple
+from aurljax.interruption import Interruption
+from aurljax.metrics import Log
+from aurljax.progress import Progress
+from aurljax.state import State
+
+Tree = Any
+Sample = Callable[[Parts, Tree, int, epath.Path], Mapping[str, float]]  # parts, weights, step, folder -> numbers to log
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a run ended: its step, whether a signal stopped it before run.steps, and the last record of metrics."""
+
+    step: int
+    stopped: bool
+    metrics: Mapping[str, float]
+
+
+def train(config: Config, workdir: epath.PathLike, sample: Sample | None = None, progress: Progress | None = None) -> Outcome:
+    """Trains until run.steps, from the newest checkpoint of `workdir` if it has one.
+
+    `sample` is called every run.sample_every steps with the weights that generation would use. SIGTERM and ctrl-C save
+    and return. UserError: an impossible config or mesh, a missing corpus or split, a folder of another model or not
+    writable, a damaged checkpoint, a loss that stays non-finite.
+    """
+    parts, run, workdir = build(config), config.run, epath.Path(workdir)
+    if run.sample_every and sample is None:
+        raise ValueError("run.sample_every is set: train() needs a `sample` function")
+    with mesh.use(mesh.make(config.mesh.data, config.mesh.model)), Interruption() as interruption:
+        check(parts)
+        data, valid = datasets(parts)
+        progress = progress or Progress(run.steps)
+        for note in claim(workdir, config):
+            progress.note(note)
+        checkpoints = Checkpoints(workdir, run.keep, describe(parts, data))
+        now, start = begin(parts, workdir, data, progress)
+        log = Log(workdir, start, run.steps, progress)
+        train_step, eval_step = step.train_step(parts), step.eval_step(parts)
+
+        stopped, at = False, start
+        batches = data.iterate(start, run.steps, jax.process_index(), jax.process_count()) if start < run.steps else ()
+        for at, batch in enumerate(batches, start + 1):
+            now, metrics = train_step(now, mesh.place(batch))
+            stopped = interruption.reached(at)
+            if at % run.log_every == 0 or at == run.steps:
+                log.push(at, metrics)
+            if valid and due(at, run.eval_every):
+                log.push(at, evaluate(eval_step, now, valid, run.eval_batches), "valid_")
+            if sample and due(at, run.sample_every):
+                log.push(at, sample(parts, now.weights, at, workdir / "samples"), "sample_")
+            if due(at, run.checkpoint_every) or at == run.steps or stopped:
+                log.flush()  # what a checkpoint stands for is on disk before it
+                checkpoints.save(now, at)
+            if stopped:
+                break
+        log.close()
+        checkpoints.close()
+    if stopped:
+        progress.note(f"stopped at step {at}, saved; the same command goes on from there")
+    return Outcome(at, stopped and at < run.steps, log.last)
+
+
+def check(parts: Parts) -> None:
+    """Refuses a model or batch that the mesh in force does not divide."""
+    config, ways = parts.config, mesh.ways("batch") * parts.config.optim.accumulation
+    if config.data.batch % ways:
+        raise UserError(
+            f"data.batch={config.data.batch} cannot be cut evenly over {mesh.ways('batch')} devices and "
+            f"optim.accumulation={config.optim.accumulation}; the nearest that works is "
+            f"{nearest_multiple(config.data.batch, ways)}"
+        )
+    params.check(parts.family.spec(parts.model))
+
+
+def datasets(parts: Parts) -> tuple[Dataset, Dataset | None]:
+    """The training split, and the held-out split if the run evaluates; UserError where the corpus lacks one."""
+    config = parts.config
+    corpus, rows = Corpus(config.data.corpus), (config.data.length, config.data.batch)
+    data = Dataset(corpus, parts.codec, "train", *rows, seed=config.seed, transpose=config.data.transpose)
+    return data, Dataset(corpus, parts.codec, "valid", *rows, shuffle=False) if config.run.eval_every else None
+
+
+def claim(workdir: epath.Path, config: Config) -> list[str]:
+    """Writes config.json, unless the folder belongs to another model; returns what changed since, in words."""
+    path, tree, changed = workdir / "config.json", to_dict(config), []
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if path.exists() and checkpoint.steps(workdir / checkpoint.FOLDER):
+            changed = differences(json.loads(path.read_text()), tree)
+        if other := [c for c in changed if c.startswith(("model.", "codec."))]:
+            raise UserError(f"{workdir} holds a run of another model ({'; '.join(other)}); choose another folder")
+        if jax.process_index() == 0:
+            path.write_text(json.dumps(tree, indent=2) + "\n")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{workdir} cannot be used as the run's folder: {error}; choose another") from error
+    return [f"changed since the last start: {'; '.join(changed)}"] if changed else []
+
+
+def describe(parts: Parts, data: Dataset) -> dict[str, Any]:
+    """The metadata of every checkpoint of this run."""
+    codec = parts.codec
+    return {
+        "config": to_dict(parts.config),
+        "codec": {
+            "name": codec.name,
+            "options": dict(codec.options),
+            "fingerprint": codec.fingerprint,
+            "vocabulary": len(codec.vocabulary),
+        },
+        "data": {"path": parts.config.data.corpus, **data.provenance},
+        "versions": {"python": platform.python_version()} | {n: metadata.version(n) for n in ("jax", "optax", "numpy")},
+    }
+
+
+def begin(parts: Parts, workdir: epath.Path, data: Dataset, progress: Progress) -> tuple[State, int]:
+    """The state to go on from and its step: the newest checkpoint's, else a new one."""
+    saved = checkpoint.steps(workdir / checkpoint.FOLDER)
+    count = params.count(parts.family.spec(parts.model))
+    progress.note(f"{parts.family.name}, {count:,} parameters; {data.summary['tokens']:,} tokens in an epoch")
+    if not saved:
+        return state.new(parts), 0
+    found = checkpoint.describe(workdir / checkpoint.FOLDER / str(saved[-1]))
+    checkpoint.check_codec(found, parts.codec)
+    if found.metadata["data"]["corpus"] != data.corpus.digest:
+        progress.note(f"the corpus {data.corpus.path} is not the one that step {found.step} was trained on")
+    progress.note(f"going on from {found.path}")
+    return checkpoint.load_state(found.path, state.abstract(parts)), found.step
+
+
+def evaluate(eval_step: Callable, now: State, valid: Dataset, batches: int) -> step.Metrics:
+    """Means over the first `batches` batches of a split, by the weights that generation would use."""
+    rows = valid.one_epoch(jax.process_index(), jax.process_count())
+    sums = (eval_step(now.weights, mesh.place(batch)) for batch in itertools.islice(rows, batches))
+    return step.means(jax.tree.map(lambda *s: sum(s), *sums))
+
+
+def due(at: int, every: int) -> bool:
+    """Whether a step ends a period (0: never)."""
+    return every > 0 and at % every == 0

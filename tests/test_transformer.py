@@ -1,0 +1,303 @@
+"""The decoder: what it may see, that every way of computing it agrees, on every mesh."""
+
+import functools
+import re
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aurljax import losses, params
+from aurljax import mesh as meshes
+from aurljax.errors import UserError
+from aurljax.models import Inputs, family
+from aurljax.models.transformer import unrolled
+
+DECODER = family("decoder")
+CONFIG = DECODER.config(vocab=37, features=(("beat", 5), ("bar", 7)), d_model=32, layers=2, heads=8, kv_heads=4, d_ff=48)
+ROWS, T = 8, 24
+
+
+class Batch(NamedTuple):
+    tokens: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    segments: np.ndarray
+    positions: np.ndarray
+    features: dict
+
+
+def pack(lengths=(T,), seed=0, rows=ROWS):
+    """Rows of random pieces of these lengths, one after another, padded to T."""
+    rng = np.random.default_rng(seed)
+    segments = np.concatenate([np.full(n, i + 1) for i, n in enumerate(lengths)] + [np.zeros(T - sum(lengths), int)])
+    positions = np.concatenate([np.arange(n) for n in (*lengths, T - sum(lengths))])
+    ids = rng.integers(1, 37, (rows, T + 1))
+
+    def tile(x, dtype=np.int32):
+        return np.tile(x.astype(dtype), (rows, 1))
+
+    features = {name: rng.integers(0, size, (rows, T)).astype(np.int32) for name, size in CONFIG.features}
+    return Batch(ids[:, :-1].astype(np.int32), ids[:, 1:].astype(np.int32), tile(segments > 0, np.float32),
+                 tile(segments), tile(positions), features)
+
+
+def create(config, seed=0):
+    spec = DECODER.spec(config)
+    params.check(spec)
+    return jax.jit(lambda key: params.init(spec, key))(jax.random.key(seed))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits(config, weights, batch, cache=None, key=None):
+    inputs = Inputs(batch.tokens, batch.positions, batch.features, batch.segments)
+    return DECODER.apply(config, weights, inputs, cache=cache, key=key)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss_and_gradient(config, weights, batch, key=None):
+    return jax.value_and_grad(lambda w: DECODER.loss(config, w, batch, key, 0), has_aux=True)(weights)
+
+
+def forward(config, weights, batch):
+    return np.asarray(logits(config, weights, meshes.place(batch))[0])
+
+
+def on_one(config, batch, weights=None):
+    with meshes.use(meshes.make()):
+        return forward(config, create(config) if weights is None else weights, batch)
+
+
+@pytest.fixture
+def single():
+    with meshes.use(meshes.make()) as m:
+        yield m
+
+
+def part(batch, rows=slice(None), slots=slice(None)):
+    return jax.tree.map(lambda x: x[rows, slots], batch)
+
+
+# ---- what it may see ------------------------------------------------------------------------------------------------
+
+
+def test_no_output_before_a_changed_token_moves(single):
+    weights, batch = create(CONFIG), pack()
+    before = forward(CONFIG, weights, batch)
+    for t in (0, 9, T - 1):
+        for changed in (batch._replace(tokens=batch.tokens.copy()),
+                        batch._replace(features={**batch.features, "bar": batch.features["bar"].copy()})):
+            leaf = changed.tokens if changed.features is batch.features else changed.features["bar"]
+            leaf[:, t] = (leaf[:, t] + 1) % 7
+            after = forward(CONFIG, weights, changed)
+            np.testing.assert_array_equal(after[:, :t], before[:, :t])
+            assert np.all(np.abs(after - before)[:, t:].max(-1) > 1e-6)
+
+
+def test_a_model_that_copies_its_input_has_a_high_loss(single):
+    """Blocks that add nothing leave the tied embedding of the input: it names the input, which is never the target."""
+    weights, batch = create(CONFIG), pack()
+    for layer in weights["body"]["layers"].values():
+        layer["attention"]["out"] *= 0
+        layer["mlp"]["down"] *= 0
+    for name, _ in CONFIG.features:
+        weights["embed"][f"feature_{name}"] *= 0
+    np.testing.assert_array_equal(forward(CONFIG, weights, batch).argmax(-1), batch.tokens)
+    distinct = batch._replace(targets=(batch.tokens % 36) + 1)
+
+    def nats(batch):
+        total, aux = DECODER.loss(CONFIG, weights, meshes.place(batch), None, 0)
+        return total / aux.metrics["weight"], aux.metrics["correct"]
+
+    assert nats(distinct)[0] > np.log(37) and nats(distinct)[1] == 0
+    assert nats(batch._replace(targets=batch.tokens))[0] < 1
+
+
+def test_a_packed_row_is_its_pieces_alone(single):
+    weights = create(CONFIG)
+    lengths = (5, 9, 7)
+    batch = pack(lengths)
+    packed, at = forward(CONFIG, weights, batch), 0
+    for n in lengths:
+        alone = part(batch, slots=slice(at, at + n))
+        np.testing.assert_allclose(packed[:, at : at + n], forward(CONFIG, weights, alone), atol=1e-5)
+        at += n
+    merged = forward(CONFIG, weights, batch._replace(segments=np.ones_like(batch.segments)))
+    assert np.abs(merged - packed)[:, 5:21].max() > 1e-3
+
+
+def test_positions_are_relative_and_matter(single):
+    weights, batch = create(CONFIG), pack()
+    out = forward(CONFIG, weights, batch)
+    moved = forward(CONFIG, weights, batch._replace(positions=batch.positions + 100))
+    np.testing.assert_allclose(out, moved, atol=2e-5)
+    assert np.abs(out - forward(CONFIG, weights, batch._replace(positions=batch.positions * 2))).max() > 1e-3
+
+
+def test_a_row_in_a_batch_is_the_row_alone(single):
+    weights, batch = create(CONFIG), pack()
+    out = forward(CONFIG, weights, batch)
+    for row in (0, ROWS - 1):
+        np.testing.assert_allclose(out[row], forward(CONFIG, weights, part(batch, slice(row, row + 1)))[0], atol=1e-5)
+
+
+# ---- every parameter and option does something ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+def test_every_parameter_has_a_gradient(tie, single):
+    config = replace(CONFIG, tie_embeddings=tie)
+    _, gradient = loss_and_gradient(config, create(config), meshes.place(pack()))
+    for path, g in jax.tree_util.tree_leaves_with_path(gradient):
+        assert np.isfinite(g).all() and np.abs(g).max() > 0, path
+
+
+@pytest.mark.parametrize("change", [dict(rope_theta=100.0), dict(kv_heads=2), dict(heads=4), dict(tie_embeddings=False),
+                                    dict(dtype="bfloat16"), dict(d_ff=64), dict(layers=1), dict(features=())], ids=str)
+def test_every_size_and_option_changes_the_output(change):
+    base = on_one(CONFIG, pack())
+    other = on_one(replace(CONFIG, **change), pack())
+    assert np.abs(base - other).max() > 1e-4
+
+
+def test_dropout_needs_a_key_and_follows_it(single):
+    config = replace(CONFIG, dropout=0.2)
+    weights, batch = create(config), meshes.place(pack())
+    plain, a, b, again = (np.asarray(logits(config, weights, batch, None, k)[0])
+                          for k in (None, jax.random.key(1), jax.random.key(2), jax.random.key(1)))
+    np.testing.assert_array_equal(plain, forward(CONFIG, weights, pack()))
+    np.testing.assert_array_equal(a, again)
+    assert min(np.abs(a - b).max(), np.abs(a - plain).max()) > 1e-2
+    for other in (replace(config, scan=True), replace(config, remat=True)):
+        w = {**weights, "body": {**weights["body"], "layers": params.stack(weights["body"]["layers"])}} if other.scan else weights
+        np.testing.assert_allclose(a, logits(other, w, batch, None, jax.random.key(1))[0], atol=1e-5)
+
+
+# ---- ways of computing that must agree ------------------------------------------------------------------------------
+
+
+def test_scan_remat_and_backends_agree(mesh):
+    """Loss and gradients of every way, from the same key; the stacked gradient is the separate ones."""
+    batch = meshes.place(pack((10, 12)))
+    (loss, aux), gradient = loss_and_gradient(CONFIG, create(CONFIG), batch)
+    for change in (dict(scan=True), dict(remat=True), dict(scan=True, remat=True), dict(attention="xla")):
+        config = replace(CONFIG, **change)
+        (other, _), g = loss_and_gradient(config, create(config), batch)
+        np.testing.assert_allclose(loss, other, rtol=1e-6)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(a).max()), gradient,
+                     {**g, "body": unrolled(config, g["body"])[1]})
+    assert aux.metrics["weight"] == ROWS * 22
+
+
+@functools.cache
+def alone():
+    with meshes.use(meshes.make()):
+        return jax.device_get(loss_and_gradient(CONFIG, create(CONFIG), meshes.place(pack((10, 12)))))
+
+
+@pytest.mark.parametrize("shape", [(4, 2), pytest.param((8, 1), marks=pytest.mark.slow),
+                                   pytest.param((2, 4), marks=pytest.mark.slow)], ids=str)
+def test_every_mesh_computes_the_same(shape):
+    (loss, aux), gradient = alone()
+    with meshes.use(meshes.make(*shape)):
+        weights = create(CONFIG)
+        (other, other_aux), g = loss_and_gradient(CONFIG, weights, meshes.place(pack((10, 12))))
+        assert jax.tree.map(jax.typeof, g) == jax.tree.map(jax.typeof, weights)
+    np.testing.assert_allclose(loss, other, rtol=1e-5)
+    np.testing.assert_allclose(*(x.metrics["correct"] for x in (aux, other_aux)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(a).max()), gradient, g)
+
+
+@pytest.mark.parametrize("rows", [1, ROWS])
+def test_cached_decoding_is_the_full_forward(rows, mesh):
+    """Left-padded prompts of uneven lengths, prefilled, then one token at a time through a cache that grows."""
+    if rows == 1 and mesh.size > 1:
+        pytest.skip("one row is not divided")
+    config = replace(CONFIG, scan=True)
+    trained = create(config)
+    full = np.asarray(logits(config, trained, meshes.place(pack(rows=rows)))[0])
+    config, weights = DECODER.prepare(config, trained)
+    lengths = np.arange(rows) % 6 + 3
+    prompt, batch = lengths.max(), pack(rows=rows)
+    shift = prompt - lengths
+
+    def padded(x):
+        return np.stack([np.concatenate([np.zeros(s, x.dtype), row])[:T] for s, row in zip(shift, x, strict=True)])
+
+    ragged = jax.tree.map(padded, batch)
+    cache = DECODER.init_cache(config, rows, prompt + 4).replace(start=meshes.place(shift.astype(np.int32)))
+    outs, at = [], 0
+    for n in (prompt, *[1] * (T - prompt)):
+        if at + n > cache.length:
+            from aurljax.models.attention import grow
+
+            cache = jax.jit(grow, static_argnums=1)(cache, T)
+        out, cache = logits(config, weights, meshes.place(part(ragged, slots=slice(at, at + n))), cache)
+        outs.append(np.asarray(out))
+        at += n
+    cached = np.concatenate(outs, 1)
+    for row, s in enumerate(shift):
+        np.testing.assert_allclose(cached[row, s:], full[row, : T - s], atol=1e-4)
+
+
+def test_bfloat16_products_have_bfloat16_operands_and_float32_sums(single):
+    """Every product of the program, forward and backward; and the results come close to float32's."""
+    config = replace(CONFIG, dtype="bfloat16")
+    weights, batch = create(config), meshes.place(pack())
+    text = loss_and_gradient.lower(config, weights, batch).as_text()
+    types = re.findall(r"stablehlo\.dot_general.*: \(tensor<[\dx]*(\w+)>, tensor<[\dx]*(\w+)>\) -> tensor<[\dx]*(\w+)>", text)
+    assert len(types) >= 3 * 7 and set(types) == {("bf16", "bf16", "f32")}
+    (low, _), g_low = loss_and_gradient(config, weights, batch)
+    (high, _), g_high = loss_and_gradient(CONFIG, weights, batch)
+    np.testing.assert_allclose(low, high, rtol=2e-3)
+    for a, b in zip(jax.tree.leaves(g_low), jax.tree.leaves(g_high), strict=True):
+        assert a.dtype == jnp.float32 and np.linalg.norm(a - b) < 0.05 * np.linalg.norm(b)
+
+
+def test_cross_entropy_is_minus_the_log_probability():
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(5, 11)).astype("f"), rng.integers(0, 11, 5)
+
+    def plain(x):
+        return -jnp.take_along_axis(jax.nn.log_softmax(x), t[:, None], -1)[:, 0]
+
+    nats, correct = losses.cross_entropy(x, t)
+    np.testing.assert_allclose(nats, plain(x), rtol=1e-5)
+    np.testing.assert_array_equal(correct, x.argmax(-1) == t)
+    weigh = np.arange(5.0)
+    np.testing.assert_allclose(jax.grad(lambda x: (losses.cross_entropy(x, t)[0] * weigh).sum())(x),
+                               jax.grad(lambda x: (plain(x) * weigh).sum())(x), atol=1e-6)
+
+
+# ---- what cannot be -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("change", "sentence"), [
+    (dict(kv_heads=3), "kv_heads = 3: must divide heads = 8"),
+    (dict(d_model=40), "d_model = 40: must be a multiple of .* the nearest is 48|32"),
+    (dict(dtype="float16"), "choose one of float32, bfloat16"),
+    (dict(attention="flash"), "choose one of auto, xla, chunked"),
+    (dict(dropout=1.0), "dropout = 1.0"),
+    (dict(layers=0), "layers = 0"),
+    (dict(vocab=1), "vocab = 1"),
+], ids=str)
+def test_impossible_configs_are_refused_with_the_reason(change, sentence):
+    with pytest.raises(UserError, match=sentence):
+        replace(CONFIG, **change)
+
+
+def test_unknown_families_and_conditions_are_refused():
+    with pytest.raises(UserError, match="did you mean 'decoder'"):
+        family("decodr")
+    with meshes.use(meshes.make()), pytest.raises(UserError, match="takes no condition"):
+        DECODER.apply(CONFIG, {}, None, condition=1)
+
+
+def test_a_mesh_that_does_not_divide_is_refused():
+    with meshes.use(meshes.make(2, 4)), pytest.raises(UserError, match="heads = 2 cannot be cut into 4"):
+        params.check(DECODER.spec(replace(CONFIG, kv_heads=2)))
+    with meshes.use(meshes.make(4)), pytest.raises(UserError, match="rows.* = 3 .* nearest that works is 4"):
+        DECODER.init_cache(CONFIG, 3, 8)

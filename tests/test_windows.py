@@ -1,0 +1,138 @@
+"""Windows are whole bars that fit, each in one row and whole; what is kept on disk is what would be computed."""
+
+import numpy as np
+import pytest
+from corpora import make_corpus
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scores import long_piece, random_score
+
+from aurljax.data import packing, windows
+from aurljax.errors import UserError
+from aurljax.music import codec as codecs
+
+CODEC = codecs.make("score")
+
+
+def equal(a: windows.Windows, b: windows.Windows) -> bool:
+    names = ("piece", "start", "stop", "ids")
+    return a.left_out == b.left_out and all(np.array_equal(getattr(a, n), getattr(b, n)) for n in names)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return make_corpus(tmp_path_factory.mktemp("windows"), fractions=(0, 0))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("AURLJAX_CACHE", str(tmp_path / "user"))
+
+
+@given(st.integers(0, 400), st.integers(8, 600))
+@settings(max_examples=40, deadline=None)
+def test_windows_cover_a_piece_bar_by_bar(seed, length):
+    score = long_piece(30, seed) if seed % 4 == 0 else random_score(seed)
+    found, left_out = windows.tile(score, CODEC, length)
+    bars = CODEC.bars(score)
+    covered = [bar for a, b, _ in found for bar in range(a, b)]
+    assert covered == sorted(set(covered)) and set(covered) <= set(range(bars))
+    assert left_out == bars - len(covered)
+    for a, b, ids in found:
+        assert ids == len(CODEC.encode(score, bars=(a, b))) <= length + 1
+    for bar in set(range(bars)) - set(covered):
+        assert len(CODEC.encode(score, bars=(bar, bar + 1))) > length + 1
+    if len(CODEC.encode(score)) <= length + 1:
+        assert found == [(0, bars, len(CODEC.encode(score)))]
+
+
+def test_a_window_is_as_long_as_the_bound_allows():
+    score = long_piece(100)
+    lengths, room = CODEC.bar_lengths(score), 257 - CODEC.overhead(score)
+    found, _ = windows.tile(score, CODEC, 256)
+    assert all(lengths[a : b + 1].sum() > room for a, b, _ in found[:-1])
+
+
+def test_the_index_is_the_tiles_of_the_split_in_order(corpus):
+    index = windows.compute(corpus, CODEC, "train", 128)
+    tiles = [windows.tile(corpus[i], CODEC, 128) for i in corpus.split("train")]
+    rows = [(i, *w) for i, (found, _) in zip(corpus.split("train"), tiles, strict=True) for w in found]
+    assert list(zip(index.piece, index.start, index.stop, index.ids, strict=True)) == rows
+    assert index.left_out == sum(out for _, out in tiles) > 0
+    assert equal(windows.compute(corpus, CODEC, "train", 128, processes=2), index)
+
+
+def test_a_kept_index_is_the_computed_one(corpus, tmp_path):
+    computed = windows.compute(corpus, CODEC, "train", 200)
+    assert equal(windows.load(corpus, CODEC, "train", 200), computed)
+    (kept,) = (corpus.path / "cache").glob("*.npz")
+    assert equal(windows.load(corpus, CODEC, "train", 200), computed)
+    other = windows.load(corpus, codecs.make("score", microtiming=True), "train", 200)
+    assert not equal(other, computed) and not equal(windows.load(corpus, CODEC, "train", 201), computed)
+    kept.write_bytes(kept.read_bytes()[:-30])
+    assert equal(windows.load(corpus, CODEC, "train", 200), computed)
+    assert len(list((corpus.path / "cache").iterdir())) == 3
+
+
+def test_an_index_kept_on_disk_is_taken_from_there(corpus, monkeypatch):
+    first = windows.load(corpus, CODEC, "train", 77)
+    monkeypatch.setattr(windows, "compute", lambda *a: pytest.fail("computed again"))
+    assert equal(windows.load(corpus, CODEC, "train", 77), first)
+
+
+def test_a_corpus_that_cannot_be_written_keeps_its_index_with_the_user(tmp_path):
+    corpus = make_corpus(tmp_path, 6, fractions=(0, 0))
+    (corpus.path / "cache").write_text("in the way")
+    first = windows.load(corpus, CODEC, "train", 100)
+    (kept,) = (tmp_path / "user" / "windows").iterdir()
+    kept.rename(corpus.path.parent / "moved")
+    assert equal(windows.load(corpus, CODEC, "train", 100), first) and kept.exists()
+
+
+def test_a_length_that_holds_no_bar_is_refused(corpus):
+    with pytest.raises(UserError, match=r"corpus: no bar of split 'train' fits length 3; choose a longer one"):
+        windows.load(corpus, CODEC, "train", 3)
+
+
+# --- packing -----------------------------------------------------------------------------------------------------------
+
+
+def best_fit(slots, length):
+    """The same rule, spelled out: rows of windows, found by looking at every row."""
+    rows, free = [], []
+    for w in sorted(range(len(slots)), key=lambda w: -slots[w]):
+        fits = [r for r in range(len(rows)) if free[r] >= slots[w]]
+        if fits:
+            r = min(fits, key=lambda r: free[r])
+        else:
+            r = len(rows)
+            rows.append([])
+            free.append(length)
+        rows[r].append(w)
+        free[r] -= slots[w]
+    return sorted(free)
+
+
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.integers(1, n), max_size=60))))
+@settings(max_examples=200, deadline=None)
+def test_packing_is_best_fit_decreasing(case):
+    length, slots = case
+    packed = packing.pack(np.array(slots, np.int32), length)
+    assert sorted(packed.windows.tolist()) == list(range(len(slots)))
+    free = [length - sum(slots[w] for w in packed[r]) for r in range(len(packed))]
+    assert sorted(free) == best_fit(slots, length) and all(f >= 0 for f in free)
+    assert all(len(packed[r]) and np.all(np.diff(packed[r]) > 0) for r in range(len(packed)))
+    assert packed.efficiency == pytest.approx(sum(slots) / max(length * len(packed), 1))
+
+
+def test_packing_many_windows_wastes_little():
+    slots = np.random.default_rng(0).integers(1, 2049, 100_000)
+    packed = packing.pack(slots, 2048)
+    assert packed.efficiency > 0.99
+    assert np.array_equal(packing.pack(slots, 2048).windows, packed.windows)
+
+
+@pytest.mark.parametrize("slots", [[5, 9], [0, 3]])
+def test_a_window_that_no_row_holds_is_an_error(slots):
+    with pytest.raises(ValueError, match="windows have"):
+        packing.pack(np.array(slots), 8)
