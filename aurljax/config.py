@@ -190,7 +190,7 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
     values: dict[str, Any] = {}
     for name, value in tree.items():
         if name in SECTIONS:
-            require(isinstance(value, Mapping), f"{name} is a section, not a value; set fields such as {name}.NAME")
+            require(isinstance(value, Mapping), _NOT_A_VALUE.format(name))
             values[name] = _section(name, value, _family_name(tree))
         else:
             values[name] = coerce(name, value, _kind(name, _family_name(tree)))
@@ -220,22 +220,25 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     return found
 
 
+_NOT_A_VALUE = "{0} is a section, not a value; set one of its fields, such as {0}.NAME"
+
+
 def _read(spec: str) -> dict[str, Any]:
     path, _, argument = spec.partition(".py:")
     path = path if path.endswith(".py") else f"{path}.py"
     require(Path(path).is_file(), f"no config file at {path}; give a Python file such as configs/tiny.py")
-    get_config = runpy.run_path(path).get("get_config")
-    require(get_config is not None, f"{path} has no get_config(); define one that returns a ConfigDict")
     try:
-        config = get_config(argument) if argument else get_config()
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        get_config = runpy.run_path(path).get("get_config")
+        require(get_config is not None, f"{path} has no get_config(); define one that returns a ConfigDict")
+        return (get_config(argument) if argument else get_config()).to_dict()
+    except (SyntaxError, ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: get_config({argument}) failed: {error}") from error
-    return config.to_dict()
 
 
 def _override(tree: dict[str, Any], text: str) -> None:
     name, equals, value = text.removeprefix("--").removeprefix("config.").partition("=")
     require(bool(equals), f"override {text} has no value; write {name}=VALUE")
+    require(name not in SECTIONS, _NOT_A_VALUE.format(name))
     section, _, leaf = name.rpartition(".")
     if section == "codec.options":  # the codec itself refuses unknown options
         tree.setdefault("codec", {}).setdefault("options", {})[leaf] = literal(value)

@@ -102,8 +102,10 @@ def test_settings_of_one_melody_stay_together():
     parts = melodies.split(scores)
     assert sorted(stem for stems in parts.values() for stem in stems) == sorted(scores)
     assert [len(parts[name]) for name in ("valid", "test")] == [12, 12]
-    renamed = melodies.split({f"x{stem}": score for stem, score in reversed(scores.items())})
-    assert renamed == {name: sorted(f"x{s}" for s in stems) for name, stems in parts.items()}  # by content, not by name
+    name = {stem: f"{1000 - i}" for i, stem in enumerate(sorted(scores))}
+    renamed = melodies.split({name[stem]: score for stem, score in scores.items()})
+    assert renamed == {part: sorted(name[s] for s in stems) for part, stems in parts.items()}  # content decides
+    assert melodies.music(scores["0a"]) == melodies.music(scores["0b"]) != melodies.music(scores["0c"])
 
 
 def test_written_once(chorales, tmp_path, monkeypatch):

@@ -89,6 +89,14 @@ def test_other_resolution_tracks_durations_and_drums_do_not_hide_it():
     assert both[0].bars < both[1].bars  # to the end of the last note, in the score's own lengths
 
 
+def test_of_equal_passages_the_first_is_told():
+    tune = [(480 * i, 400, 0, 60 + 3 * i * i % 17, 64) for i in range(8)]
+    score = _score(tune + [(o + 8 * 1920, *rest) for o, *rest in tune])
+    found = longest(score, {"a": _score([(o, d, t, p - 2, v) for o, d, t, p, v in tune[2:]])})
+    assert found == Copied(6, 1.46, 2.92, 1, "a", 1, 2)
+    assert str(found) == "6 notes (1.46 bars, 2.92 s) from bar 1 are those of a from bar 1, +2 semitones"
+
+
 def test_nothing_to_find():
     one = _score([(0, 10, 0, 60, 64)])
     assert longest(one, {"a": one}) == longest(one, {}) == longest(_score([]), {"a": one, "b": _score([])}) == Copied(0)

@@ -37,12 +37,16 @@ def test_every_note_has_its_rectangle():
     lines = score.bar_ticks
     assert len(figure.axes) == -(-(len(lines) - 1) // 4)
     paper = np.array(matplotlib.colors.to_rgb(pictures.PAPER))
+    taken = {(int(o), int(h)) for o, h in zip(score.onset, y, strict=True)}
     for row, note in enumerate(score.notes):
         axes = next(a for a in figure.axes if a.get_xlim()[0] <= note["onset"] < a.get_xlim()[1])
         face = np.array(matplotlib.colors.to_rgb(pictures._colour(score, note["track"])))
         strength = 0.45 + 0.55 * min(note["velocity"] / 90, 1)
         x, up = axes.transData.transform((note["onset"] + 40, y[row] + 0.5))
         np.testing.assert_allclose(pixels[len(pixels) - 1 - int(up), int(x)], 1 - strength * (1 - face), atol=0.01)
+        for beside in {-1, 1} - {h - y[row] for o, h in taken if abs(o - note["onset"]) < 480}:
+            up = axes.transData.transform((0, y[row] + 0.5 + beside))[1]
+            assert pixels[len(pixels) - 1 - int(up), int(x)].min() > 0.85, "a note is one semitone high"
     first = figure.axes[0]
     x, up = first.transData.transform((300, score.pitch[~score.is_drum].max() + 1.5))  # above all notes: nothing
     assert np.abs(pixels[len(pixels) - 1 - int(up), int(x)] - paper).max() < 0.07
@@ -52,7 +56,7 @@ def test_every_note_has_its_rectangle():
 
 def test_pictures_are_files(tmp_path):
     pictures.piano_roll(_piece(), tmp_path / "roll.png")
-    records = [{"step": i, "loss": 6 / i} for i in range(1, 40)] + [{"step": 30, "valid/loss": 0.3}]
+    records = [{"step": i, "loss": 6 / i} for i in range(1, 40)] + [{"step": 30, "valid_loss": 0.3}]
     pictures.loss_curve(records, tmp_path / "loss.png", {"5-gram": 1.0, "9-gram": 0.98, "uniform": 4.0})
     for name in ("roll.png", "loss.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

@@ -21,8 +21,7 @@ import json
 import multiprocessing
 import os
 import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from melodies import music, split
 
 from aurljax.errors import UserError
 from aurljax.music.score import Score
+from aurljax.progress import Counter
 
 VOICES = ("Soprano", "Alto", "Tenor", "Bass")
 RESOLUTION, PROGRAM, VELOCITY, USEC = 480, 52, 80, 60_000_000 // 90  # choir, 90 quarters a minute
@@ -197,8 +197,10 @@ def read(paths: Sequence[Path], processes: int | None = None) -> tuple[dict[str,
     """(scores by stem, grace notes dropped, {file: why it is not there}); the same music counts once."""
     scores, grace, skipped, seen = {}, 0, {}, {}
     processes = processes or min(os.cpu_count() or 1, 8)
-    with concurrent.futures.ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        for path, (score, count) in zip(paths, progress(pool.map(_attempt, paths), len(paths)), strict=True):
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(processes, spawn) as pool, Counter("files") as counter:
+        for done, (path, (score, count)) in enumerate(zip(paths, pool.map(_attempt, paths), strict=True), 1):
+            counter.update(done, len(paths))
             if isinstance(score, Score):
                 other = seen.setdefault(music(score), path.stem)
                 score = score if other == path.stem else f"it is the same music as {other}"
@@ -215,18 +217,6 @@ def _attempt(path: Path) -> tuple[Score | str, int]:
         return convert(path)
     except Skip as why:
         return str(why), 0
-
-
-def progress(items: Iterable, total: int, stream=sys.stderr) -> Iterator:
-    """The items, with a bar and the time left on a terminal, silent elsewhere."""
-    start = time.monotonic()
-    for i, item in enumerate(items, 1):
-        yield item
-        if stream.isatty():
-            left = (time.monotonic() - start) * (total - i) / i
-            bar = "█" * (30 * i // total)
-            stream.write(f"\r{bar:░<30} {i}/{total}, {left:.0f} s left " if i < total else "\r\x1b[K")
-            stream.flush()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

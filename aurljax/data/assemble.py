@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aurljax.data import files, parse
+from aurljax.data import parse
 from aurljax.data.corpus import MANIFEST, SHARD_PIECES, SPLITS, VERSION, Piece, digest_of
 from aurljax.data.splits import by_content
 from aurljax.errors import UserError
@@ -81,8 +81,12 @@ def assemble(plan: Plan, chunks: list[Path], stage: Path, out: Path) -> Report:
     manifest |= {"pieces": pieces}
     fields = dataclasses.asdict(report)
     del fields["unchanged"]
-    files.write(out / REPORT, (json.dumps(fields, indent=1) + "\n").encode())
-    files.write(out / MANIFEST, _lines({"digest": digest_of(manifest), **manifest}))
+    for name, text in (
+        (REPORT, json.dumps(fields, indent=1) + "\n"),
+        (MANIFEST, _lines({"digest": digest_of(manifest), **manifest})),
+    ):
+        (stage / name).write_text(text)  # staged first: what is killed here leaves nothing beside the shards
+        os.replace(stage / name, out / name)
     return report
 
 
@@ -114,8 +118,8 @@ def _shard(records: Iterator[bytes], count: int, stage: Path, path: Path) -> dic
     return {"name": path.name, "records": count, "bytes": path.stat().st_size}
 
 
-def _lines(manifest: dict[str, Any]) -> bytes:
+def _lines(manifest: dict[str, Any]) -> str:
     """JSON with one piece a line."""
     head = json.dumps({k: v for k, v in manifest.items() if k != "pieces"}, indent=1)
     pieces = ",\n".join(json.dumps(p) for p in manifest["pieces"])
-    return f'{head[:-2]},\n "pieces": [\n{pieces}\n]}}\n'.encode()
+    return f'{head[:-2]},\n "pieces": [\n{pieces}\n]}}\n'

@@ -19,6 +19,7 @@ from aurljax.data import parse, sources, workers
 from aurljax.data import splits as tables
 from aurljax.data.assemble import REPORT, Plan, Report, assemble
 from aurljax.data.corpus import MANIFEST, Corpus, CorpusError
+from aurljax.data.workers import cores
 from aurljax.errors import UserError
 
 STAGING = ".staging"
@@ -50,7 +51,7 @@ def ingest(
         if (out / MANIFEST).exists():
             return _already(plan, out)
         with _staging(out) as stage:
-            chunks = _parse(plan, stage, workers or os.cpu_count() or 1, timeout, progress)
+            chunks = _parse(plan, stage, workers or cores(), timeout, progress)
             return assemble(plan, chunks, stage, out)
     except OSError as e:
         raise UserError(f"{out}: cannot be written ({e}); make room or choose another folder, then run again") from e
@@ -60,6 +61,8 @@ def _plan(paths: Iterable, splits: str | os.PathLike | None, fractions: tuple[fl
     if min(fractions) < 0 or sum(fractions) >= 1:
         raise UserError(f"fractions: {fractions} must be shares for valid and test that leave some pieces for train")
     found = sources.find([paths] if isinstance(paths, str | os.PathLike) else paths)
+    if not found:
+        raise UserError("paths: name no MIDI file; give files, folders or patterns")
     if splits is None:
         return Plan(found, (), None, tuple(fractions))
     chosen = tables.assign([id for id, _ in found], tables.read(splits), splits)
@@ -102,11 +105,9 @@ def _staging(out: Path) -> Iterator[Path]:
         try:
             yield stage
         except UserError:
-            shutil.rmtree(stage)
-            if new:
-                out.rmdir()
+            shutil.rmtree(out if new else stage, ignore_errors=True)
             raise
-        shutil.rmtree(stage)
+        shutil.rmtree(stage, ignore_errors=True)  # an orphan of a killed run may still write here
 
 
 def _parse(plan: Plan, stage: Path, count: int, timeout: float, progress: Progress) -> list[Path]:
@@ -121,9 +122,10 @@ def _parse(plan: Plan, stage: Path, count: int, timeout: float, progress: Progre
         else:
             tasks.append({"items": items, "stage": str(chunks[-1])})
     progress(done, len(plan.found))
-    for _, size in workers.run("aurljax.data.parse:chunk", tasks, count, timeout):
-        done += size
-        progress(done, len(plan.found))
+    with contextlib.closing(workers.run("aurljax.data.parse:chunk", tasks, count, timeout)) as sizes:
+        for _, size in sizes:
+            done += size
+            progress(done, len(plan.found))
     return chunks
 
 

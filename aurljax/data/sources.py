@@ -53,13 +53,17 @@ def _expand(given: str) -> Iterator[tuple[Path, Path]]:
 def _walk(folder: Path) -> Iterator[Path]:
     """MIDI files at any depth, through links, each folder once."""
     seen = set()
-    for here, folders, names in os.walk(folder, followlinks=True):
+    for here, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(here)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
         yield from (p for p in (Path(here, n) for n in names) if _is_midi(p))
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"{error.filename}: cannot be listed ({error.strerror}); make it readable or leave it out")
 
 
 def _is_midi(path: Path) -> bool:

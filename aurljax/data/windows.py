@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import io
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -71,7 +70,7 @@ def compute(corpus: Corpus, codec: Codec, split: str, length: int, processes: in
     """
     pieces = corpus.split(split)
     if processes is None:
-        processes = (os.cpu_count() or 1) if len(pieces) >= LARGE else 1
+        processes = workers.cores() if len(pieces) >= LARGE else 1
     if processes == 1:
         parts = [_cut(corpus, codec, length, pieces)]
     else:

@@ -6,6 +6,7 @@ Plain child processes over pipes, so a caller's script needs no `if __name__ == 
 from __future__ import annotations
 
 import collections
+import contextlib
 import importlib
 import json
 import os
@@ -38,11 +39,11 @@ def run(function: str, tasks: list[Task], workers: int, timeout: float) -> Itera
             worker.start()
         left = len(tasks)
         while left:
+            for worker in crew:
+                worker.watch()
             try:
                 index, result = done.get(timeout=0.1)
             except queue.Empty:
-                for worker in crew:
-                    worker.watch()
                 continue
             if isinstance(result, BaseException):
                 raise result
@@ -51,6 +52,11 @@ def run(function: str, tasks: list[Task], workers: int, timeout: float) -> Itera
     finally:
         for worker in crew:
             worker.stop()
+
+
+def cores() -> int:
+    """How many processes can run at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Died(Exception):
@@ -77,7 +83,8 @@ class _Worker(threading.Thread):
         except BaseException as e:
             self.done.put((-1, e))
         finally:
-            self.stop()
+            if self.child:
+                _end(self.child)
 
     def watch(self) -> None:
         """Ends a child that is too long at one item."""
@@ -87,10 +94,12 @@ class _Worker(threading.Thread):
             child.kill()
 
     def stop(self) -> None:
+        """Ends the child at once, and with it the thread."""
         self.stopped = True
-        if self.child:
-            self.child.kill()
-            self.child.wait()
+        if child := self.child:
+            child.kill()
+        if self.ident:
+            self.join()
 
     def _do(self, task: Task) -> Any:
         tries, bad = collections.Counter(), {}
@@ -99,7 +108,7 @@ class _Worker(threading.Thread):
             try:
                 return self._ask({**task, "bad": bad})
             except (_Died, BrokenPipeError) as e:
-                code, self.child = self.child.wait(), None
+                code, self.child = _end(self.child), None
                 if self.stopped:
                     raise _Died from e
                 at = self.item[0] if self.item else None
@@ -112,9 +121,13 @@ class _Worker(threading.Thread):
 
     def _ask(self, task: Task) -> Any:
         self.child = self.child or _spawn(self.function)
+        if self.stopped:  # looked at after the child is there, as stop() looks for the child after it set this
+            raise _Died
         self.child.stdin.write(json.dumps(task) + "\n")
         self.child.stdin.flush()
         for line in self.child.stdout:
+            if not line.endswith("\n"):
+                break
             kind, value = json.loads(line)
             if kind == "at":
                 self.item = (value, time.monotonic())
@@ -137,6 +150,16 @@ def _spawn(function: str) -> subprocess.Popen:
     )
 
 
+def _end(child: subprocess.Popen) -> int:
+    """Ends a child; its status, which is its own if it had ended already."""
+    child.kill()
+    code = child.wait()
+    child.stdout.close()
+    with contextlib.suppress(OSError):  # of a task that was never read
+        child.stdin.close()
+    return code
+
+
 def _serve() -> None:
     """In the child: a task a line from stdin, answers to stdout; ends when the parent does."""
     import signal
@@ -154,6 +177,8 @@ def _serve() -> None:
     for line in sys.stdin:
         try:
             say("done", function(json.loads(line), lambda i: say("at", i)))
+        except BrokenPipeError:
+            os._exit(1)  # the parent is gone
         except OSError as e:
             say("os", str(e))
         except Exception as e:

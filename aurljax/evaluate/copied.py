@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aurljax.music.score import Score
+
+if TYPE_CHECKING:
+    from aurljax.data.corpus import Corpus
 
 GRID = 24  # onsets per quarter note told apart
 
@@ -28,6 +32,13 @@ class Copied:
     piece: str = ""
     piece_bar: int = 0
     semitones: int = 0  # by which the score's passage lies higher
+
+    def __str__(self) -> str:
+        if not self.notes:
+            return "nothing in common"
+        shift = f", {self.semitones:+} semitones" if self.semitones else ""
+        length = f"{self.notes} notes ({self.bars:g} bars, {self.seconds:g} s) from bar {self.bar}"
+        return f"{length} are those of {self.piece} from bar {self.piece_bar}{shift}"
 
 
 class Index:
@@ -50,6 +61,11 @@ class Index:
             self.keys.append(found[missing:])
             self.runs.append(run - missing)
             key = _doubled(self.runs[-1], len(self.keys) - 1, len(self.keys[-1]))
+
+    @classmethod
+    def of(cls, corpus: Corpus, split: str = "train") -> Index:
+        """The index of one split of a corpus; UserError if it has no such split."""
+        return cls({corpus.pieces[i].id: corpus[i] for i in corpus.split(split)})
 
     def longest(self, score: Score, exact: bool = False) -> Copied:
         """The longest passage of a score found in a piece, at any transposition or (`exact`) at its own pitch."""

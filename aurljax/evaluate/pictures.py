@@ -165,14 +165,14 @@ def loss_curve(
 ) -> None:
     """Writes training and held-out loss over steps, in nats per token, with `floors` as horizontal lines.
 
-    `records` are those of metrics.jsonl: {"step": ..., "loss": ..., "valid/loss": ...}, each key where it was measured.
+    `records` are those of metrics.jsonl: {"step": ..., "loss": ..., "valid_loss": ...}, each key where it was measured.
     """
     figure = _matplotlib().figure.Figure(figsize=(8, 4.5), dpi=110, facecolor=PAPER)
     axes = figure.add_axes((0.08, 0.12, 0.72, 0.76), facecolor=PAPER)
     records, values = list(records), list((floors or {}).values())
     for key, label, style in (
         ("loss", "training", {"color": COLOURS[3], "lw": 1.1, "alpha": 0.75}),
-        ("valid/loss", "held out", {"color": COLOURS[0], "lw": 1.8, "marker": "o", "ms": 3.5}),
+        ("valid_loss", "held out", {"color": COLOURS[0], "lw": 1.8, "marker": "o", "ms": 3.5}),
     ):
         points = np.array([(r["step"], r[key]) for r in records if key in r], float).reshape(-1, 2)
         if len(points):

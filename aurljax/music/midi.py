@@ -209,13 +209,6 @@ def dumps(score: Score, path: str | os.PathLike = "<bytes>") -> bytes:
     `read` gives the same score back but for tracks without notes and for `meta`. Pressure is refused, not dropped.
     """
     _refuse_unwritable(score, path)
-    try:
-        return _written(score).dumps_midi()
-    except UnicodeError as error:
-        raise MidiError(path, f"a name or text is not Unicode: {_why(error)}") from error
-
-
-def _written(score: Score) -> symusic.types.Score:
     out = symusic.Score(score.resolution)
     tempo, meter, key = score.tempo, score.meter, score.key
     out.tempos = symusic.Tempo.from_numpy(_int32(tempo["tick"]), _int32(tempo["usec"]))
@@ -231,7 +224,7 @@ def _written(score: Score) -> symusic.types.Score:
         out.tracks.append(symusic.Track())
     for tick, kind, text in score.texts:
         (out.markers if kind == "marker" else out.tracks[0].lyrics).append(symusic.TextMeta(tick, text))
-    return out
+    return out.dumps_midi()
 
 
 def _track(score: Score, i: int) -> symusic.types.Track:
@@ -256,7 +249,8 @@ def _int32(column: np.ndarray) -> np.ndarray:
 def _refuse_unwritable(score: Score, path: str | os.PathLike) -> None:
     try:
         score.check()
-    except ValueError as error:
+        "".join((*score.names, *(text for _, _, text in score.texts))).encode()
+    except ValueError as error:  # also of text that is not Unicode
         raise MidiError(path, f"the score breaks a rule: {error}") from error
     if score.resolution > MAX_RESOLUTION or score.last_tick > MAX_TICK:
         raise MidiError(path, f"MIDI has no resolution above {MAX_RESOLUTION} and no tick above {MAX_TICK}")
