@@ -94,9 +94,11 @@ def _render(args: argparse.Namespace, path: Path, score) -> None:
 def _check(corpus, paths: list[Path], scores: list) -> None:
     from aurljax.evaluate import copied
 
-    index = copied.Index(corpus)
+    index = copied.Index({piece.id: corpus[i] for i, piece in enumerate(corpus.pieces)})
     for path, score in zip(paths, scores, strict=True):
-        print(f"{path}: {index.longest(score)}")
+        c = index.longest(score)
+        found = f"{c.notes} notes ({c.bars:g} bars, {c.seconds:g} s) from bar {c.bar}, as in {c.piece} from bar {c.piece_bar}"
+        print(f"{path}: longest passage shared with the corpus: {found if c.notes else 'none'}")
 
 
 def evaluate(args: argparse.Namespace) -> None:

@@ -46,7 +46,13 @@ def stacked(spec: Tree, layers: int) -> Tree:
 
 def init(spec: Tree, key: jax.Array) -> Tree:
     """Draw every weight, sharded on the mesh in force. Jit it, or `jax.eval_shape` it for a restore target."""
-    return jax.tree_util.tree_map_with_path(lambda path, p: _draw(p, *_key(path, key)), spec, is_leaf=is_param)
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(spec, is_leaf=is_param)
+    alike: dict[Param, list[tuple]] = {}  # weights of one declaration are drawn together: the program stays short
+    for path, p in leaves:
+        alike.setdefault(p, []).append(path)
+    drawn = {path: w for p, paths in alike.items()
+             for path, w in zip(paths, _draw(p, [_key(path, key) for path in paths]), strict=True)}
+    return treedef.unflatten(drawn[path] for path, _ in leaves)
 
 
 def abstract(spec: Tree) -> Tree:
@@ -77,21 +83,26 @@ def unstack(layers: Tree) -> dict[str, Tree]:
     return {str(i): jax.tree.map(lambda w: w[i], layers) for i in range(number)}
 
 
-def _key(path, key: jax.Array) -> tuple[jax.Array, int | None]:
+def _key(path, key: jax.Array) -> jax.Array:
     """Key by path. A layer's number is folded in after its name, so stacked and separate layers begin equal."""
     names = [k.key for k in path]
-    number = next((int(n) for n in names if n.isdigit()), None)
-    name = "/".join(n for n in names if not n.isdigit())
-    return jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF), number
+    key = jax.random.fold_in(key, zlib.crc32("/".join(n for n in names if not n.isdigit()).encode()))
+    for n in names:
+        key = jax.random.fold_in(key, int(n)) if n.isdigit() else key
+    return key
 
 
-def _draw(p: Param, key: jax.Array, number: int | None) -> jax.Array:
+def _draw(p: Param, keys: list[jax.Array]) -> list[jax.Array]:
+    """One weight for each key."""
     if p.init in ("ones", "zeros"):
-        return jnp.full(p.shape, float(p.init == "ones"), p.dtype, out_sharding=mesh.spec(p.axes))
+        return [jnp.full(p.shape, float(p.init == "ones"), p.dtype, out_sharding=mesh.spec(p.axes)) for _ in keys]
     if p.init != "normal":
         raise ValueError(f"Param: init {p.init!r} is none of normal, ones, zeros")
-    if p.axes and p.axes[0] == "layers":
+    if p.axes[:1] == ("layers",):
         one = replace(p, shape=p.shape[1:], axes=p.axes[1:])
-        return jax.vmap(lambda i: _draw(one, jax.random.fold_in(key, i), None))(jnp.arange(p.shape[0]))
-    key = key if number is None else jax.random.fold_in(key, number)
-    return (p.scale * jax.random.normal(key, p.shape, out_sharding=mesh.spec(p.axes))).astype(p.dtype)
+        return [jnp.stack(_draw(one, [jax.random.fold_in(key, i) for i in range(p.shape[0])])) for key in keys]
+
+    def normal(key):
+        return (p.scale * jax.random.normal(key, p.shape, out_sharding=mesh.spec(p.axes))).astype(p.dtype)
+
+    return list(jax.vmap(normal)(jnp.stack(keys)))

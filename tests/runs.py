@@ -28,7 +28,7 @@ class BigramConfig:
 def spec(c: BigramConfig):
     return {
         "embed": {"tokens": Param((c.vocab, c.d_model), ("vocab", "embed"), scale=0.3)},
-        "head": Param((c.d_model, c.vocab), ("embed", "vocab"), init="zeros"),
+        "head": Param((c.d_model, c.vocab), ("embed", "vocab"), scale=0.3),
         "bias": Param((c.vocab,), ("vocab",), init="zeros"),
         "teacher": Param((c.vocab, c.d_model), ("vocab", "embed"), init="ones"),
     }

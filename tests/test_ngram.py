@@ -45,6 +45,14 @@ def reference(train, order, vocab):
     return p
 
 
+def test_orders_fitted_together_are_those_fitted_alone():
+    rng = np.random.default_rng(1)
+    train, query = [rng.integers(0, 4, n) for n in (3, 60, 9)], rng.integers(0, 4, 30)
+    for model, order in zip(Ngram.fit_orders(train, [5, 2, 70], 4), [5, 2, 70], strict=True):
+        assert model.order == min(order, 60)
+        np.testing.assert_array_equal(model.nats(query), Ngram.fit(train, order, 4).nats(query))
+
+
 sequences = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=30), min_size=1, max_size=5)
 
 

@@ -7,7 +7,7 @@ sorting, one order after the other, so that fitting and scoring are a few array 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -39,34 +39,23 @@ class Ngram:
     @classmethod
     def fit(cls, sequences: Iterable[np.ndarray], order: int, vocab: int) -> Ngram:
         """The model of integer sequences [T] with ids in 0..vocab-1; their first ids are given, not predicted."""
+        return cls.fit_orders(sequences, [order], vocab)[0]
+
+    @classmethod
+    def fit_orders(cls, sequences: Iterable[np.ndarray], orders: Sequence[int], vocab: int) -> list[Ngram]:
+        """The models of several orders, in little more time than that of the longest."""
         ids, position = _join(sequences, vocab)
-        grams, sizes, keys = [np.zeros(len(ids), np.int64)], [1], []  # gram 0: the empty one
-        for n in range(order):
-            key = _keys(ids, grams[-1], sizes[-1], n, position)
-            found, gram = np.unique(key, return_inverse=True)
+        grams, keys = [np.zeros(len(ids), np.int32)], [np.zeros(1, np.int64)]  # of no ids: the empty gram
+        for n in range(max(orders)):
+            found, gram = np.unique(_keys(ids, grams[-1], len(keys[-1]), n, position), return_inverse=True)
             missing = int(found[0] == -1)  # no such gram ends here
             if missing == len(found):
                 break  # no sequence is that long
             keys.append(found[missing:])
-            grams.append(gram - missing)
-            sizes.append(len(keys[-1]))
-        order, levels = len(keys), []
-        for n in range(order):
-            gram, context = grams[n + 1][1:], grams[n][:-1]
-            target = position[1:] >= max(n, 1)
-            anchored = target if n == order - 1 else target & (position[1:] == n)  # nothing stands before these
-            count = np.bincount(gram[anchored], minlength=sizes[n + 1])
-            if n < order - 1:  # Kneser-Ney: how many different ids stand before the gram
-                longer, shorter = grams[n + 2][1:], gram
-                here = target & (position[1:] > n)
-                _, first = np.unique(longer[here], return_index=True)
-                count += np.bincount(shorter[here][first], minlength=sizes[n + 1])
-            owner = np.zeros(sizes[n + 1], np.int64)
-            owner[gram[target]] = context[target]
-            cut = _discounts(count)[np.minimum(count, 3)]
-            total = np.bincount(owner, count, sizes[n])
-            levels.append(Level(keys[n], count - cut, total, np.bincount(owner, cut, sizes[n])))
-        return cls(vocab, tuple(levels))
+            grams.append((gram - missing).astype(np.int32))
+        tops = [min(order, len(keys) - 1) for order in orders]
+        shared = [_level(grams, keys, position, n, top=False) for n in range(max(tops) - 1)]
+        return [cls(vocab, (*shared[: n - 1], _level(grams, keys, position, n - 1, top=True))) for n in tops]
 
     def nats(self, sequence: np.ndarray) -> np.ndarray:
         """[T - 1] float64 -log p of each id but the first of an integer sequence [T]."""
@@ -82,6 +71,21 @@ class Ngram:
             total = np.where(known, level.total[context], 1.0)
             p = np.where(known, (kept + level.spread[context] * p) / total, p)
         return -np.log(p)
+
+
+def _level(grams: list[np.ndarray], keys: list[np.ndarray], position: np.ndarray, n: int, top: bool) -> Level:
+    """The level of n ids of context; `top`: no longer one is used."""
+    gram, context = grams[n + 1][1:], grams[n][:-1]
+    target = position[1:] >= max(n, 1)
+    counted = target if top else target & (position[1:] == n)  # nothing stands before these
+    count = np.bincount(gram[counted], minlength=len(keys[n + 1]))
+    if not top:  # Kneser-Ney: how many different ids stand before the gram
+        count += np.bincount(keys[n + 2] % len(count), minlength=len(count))
+    owner = np.zeros(len(count), np.int64)
+    owner[gram[target]] = context[target]
+    cut = _discounts(count)[np.minimum(count, 3)]
+    size = len(keys[n])
+    return Level(keys[n + 1], count - cut, np.bincount(owner, count, size), np.bincount(owner, cut, size))
 
 
 def _join(sequences: Iterable[np.ndarray], vocab: int) -> tuple[np.ndarray, np.ndarray]:
