@@ -6,7 +6,7 @@
 from ml_collections import ConfigDict
 
 SIZES = {  # d_model, layers, heads, kv_heads, d_ff; parameters without embeddings
-    "small": (256, 6, 4, 4, 688),  # 5 M
+    "small": (256, 4, 4, 4, 688),  # 3 M
     "base": (512, 12, 8, 8, 1376),  # 38 M
     "large": (1024, 24, 16, 4, 2752),  # 266 M
 }

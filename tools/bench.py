@@ -1,0 +1,193 @@
+"""Measures one thing and prints one line of JSON; `tools/versus.py` sets two such commands side by side.
+
+    python tools/bench.py codec MIDI_FOLDER       score -> ids -> score, features; one core
+    python tools/bench.py ingest MIDI_FOLDER      files/s beside symusic's bare parse
+    python tools/bench.py train --size small      one optimizer step
+    python tools/bench.py decode --size small --batch 8 --new 512 [--plain]
+
+Sizes are those of configs/decoder.py. `--plain` decodes without grammar and features, as peers do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def seconds(run: Callable[[], object], least: int = 3, wall: float = 3.0) -> float:
+    """Median seconds of `run`, warmed up, over at least `least` runs and `wall` seconds."""
+    run()
+    times: list[float] = []
+    while len(times) < least or sum(times) < wall:
+        begun = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def midi_files(folder: str) -> list[Path]:
+    """POP909 keeps several arrangements of a song; of those only the song itself is taken."""
+    files = sorted(Path(folder).rglob("*.mid"))
+    return [f for f in files if f.stem[:1].isdigit() and "versions" not in f.parts] or files
+
+
+def codec(args: argparse.Namespace) -> dict:
+    """k ids/s and k notes/s of encode, decode and features, and files/s of reading."""
+    import aurljax
+
+    files = midi_files(args.folder)
+    scores = [aurljax.load_midi(f) for f in files]
+    out = {"files": len(files), "notes": sum(map(len, scores))}
+    for name, c in (("", aurljax.codec("score")), ("micro_", aurljax.codec("score", microtiming=True))):
+        ids = [c.encode(s) for s in scores]
+        count = sum(map(len, ids))
+        encode = seconds(lambda c=c: [c.encode(s) for s in scores])
+        out[f"{name}ids_per_note"] = count / out["notes"]
+        out[f"{name}encode_ids_per_s"], out[f"{name}encode_notes_per_s"] = count / encode, out["notes"] / encode
+        out[f"{name}decode_ids_per_s"] = count / seconds(lambda c=c, ids=ids: [c.decode(i) for i in ids])
+        out[f"{name}features_ids_per_s"] = count / seconds(lambda c=c, ids=ids: [c.features(i) for i in ids])
+    first = aurljax.codec("score")
+    both = seconds(lambda: [first.encode(aurljax.load_midi(f)) for f in files])
+    return out | {"file_to_ids_files_per_s": len(files) / both, "file_to_ids_notes_per_s": out["notes"] / both}
+
+
+def ingest(args: argparse.Namespace) -> dict:
+    """Files/s of `aurljax ingest` with one and two workers, of our reader and of symusic alone."""
+    import symusic
+
+    import aurljax
+
+    files = midi_files(args.folder)
+
+    def run(workers: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            aurljax.ingest(files, Path(folder) / "corpus", workers=workers)
+
+    times = {
+        "symusic": seconds(lambda: [symusic.Score(f) for f in files]),
+        "read": seconds(lambda: [aurljax.load_midi(f) for f in files]),
+        "ingest_1": seconds(lambda: run(1)),
+        "ingest_2": seconds(lambda: run(2)),
+    }
+    return {"files": len(files)} | {f"{name}_files_per_s": len(files) / t for name, t in times.items()}
+
+
+def _parts(args: argparse.Namespace):
+    from aurljax import config
+
+    tree = config.to_dict(config.load(f"{ROOT}/configs/decoder.py:{args.size}"))
+    tree["model"] |= {"dtype": args.dtype, "scan": False, "remat": False, "dropout": 0.0}
+    tree["data"] |= {"length": args.length, "batch": args.batch}
+    tree["optim"] |= {"accumulation": 1}
+    return config.build(config.from_dict(tree))
+
+
+def train(args: argparse.Namespace) -> dict:
+    """Tokens/s of the train step on one full batch."""
+    import jax
+    import numpy as np
+
+    from aurljax import mesh, params, state, step
+    from aurljax.data.batch import Batch
+
+    parts, rng = _parts(args), np.random.default_rng(0)
+    shape = (args.batch, args.length)
+    tokens = rng.integers(0, len(parts.codec.vocabulary), shape).astype(np.int32)
+    features = {k: rng.integers(0, n, shape).astype(np.int32) for k, n in parts.codec.feature_sizes.items()}
+    positions = np.broadcast_to(np.arange(args.length, dtype=np.int32), shape)
+    batch = Batch(tokens, tokens, np.ones(shape, np.float32), np.ones(shape, np.int32), positions, features)
+    with mesh.use(mesh.make()):
+        now, run, batch = state.new(parts), step.train_step(parts), mesh.place(batch)
+
+        def go():
+            nonlocal now
+            now, metrics = run(now, batch)
+            jax.block_until_ready(metrics)
+
+        t = seconds(go)
+        count = params.count(parts.family.spec(parts.model))
+    return {"size": args.size, "dtype": args.dtype, "batch": args.batch, "length": args.length, "parameters": count,
+            "tokens_per_s": args.batch * args.length / t, "ms_per_step": 1e3 * t}  # fmt: skip
+
+
+def decode(args: argparse.Namespace) -> dict:
+    """Tokens/s over all rows of the sampling loop, `new` ids a row, random weights, temperature 1."""
+    import jax
+    import numpy as np
+
+    from aurljax import mesh, params
+    from aurljax.decode import loop
+    from aurljax.decode.sampler import Sampler
+
+    args.length = args.new
+    parts = _parts(args)
+    model = dataclasses.replace(parts.model, features=()) if args.plain else parts.model
+    with mesh.use(mesh.make()):
+        weights = params.init(parts.family.spec(model), jax.random.key(0))
+        plan = loop.Plan(parts.family, model, None if args.plain else _endless(), Sampler(), args.new, args.segment)
+        ids, start = loop.left_padded([np.array([parts.codec.vocabulary.id("start")])] * args.batch)
+        keys = jax.random.split(jax.random.key(1), args.batch)
+        limits = loop.limits(args.batch, None, None, False)
+        begun = time.perf_counter()
+        jax.block_until_ready(loop.generate(plan, weights, ids, start, keys, *limits))
+        first = time.perf_counter() - begun
+        t = seconds(lambda: jax.block_until_ready(loop.generate(plan, weights, ids, start, keys, *limits)))
+        count = params.count(parts.family.spec(model))
+    return {"size": args.size, "batch": args.batch, "new": args.new, "grammar": not args.plain, "parameters": count,
+            "tokens_per_s": args.batch * args.new / t, "us_per_step": 1e6 * t / args.new, "first_s": first}  # fmt: skip
+
+
+def _endless():
+    """The codec with a grammar under which no piece ends, so that every run writes as many ids."""
+    from aurljax.music.codec.grammar import UNLIMITED, Grammar
+    from aurljax.music.codec.score import BAR, ScoreCodec
+
+    class Endless(Grammar):
+        def allowed(self, s, xp):
+            legal = super().allowed({**s, "left": xp.full_like(s["left"], UNLIMITED)}, xp)
+            return legal & (xp.arange(len(self.vocabulary)) != self.vocabulary.id("end"))
+
+    class EndlessCodec(ScoreCodec):
+        @functools.cached_property
+        def grammar(self):
+            return Endless(self.vocabulary, BAR)
+
+    return EndlessCodec()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one measurement."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for run in (codec, ingest):
+        c = commands.add_parser(run.__name__, help=run.__doc__)
+        c.add_argument("folder")
+        c.set_defaults(run=run)
+    for run in (train, decode):
+        c = commands.add_parser(run.__name__, help=run.__doc__)
+        c.add_argument("--size", default="small")
+        c.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+        c.add_argument("--batch", type=int, default=8)
+        c.set_defaults(run=run)
+    commands.choices["train"].add_argument("--length", type=int, default=512)
+    commands.choices["decode"].add_argument("--new", type=int, default=512)
+    commands.choices["decode"].add_argument("--segment", type=int, default=256)
+    commands.choices["decode"].add_argument("--plain", action="store_true")
+    args = parser.parse_args(argv)
+    found = args.run(args)
+    print(json.dumps({"bench": args.command} | {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
