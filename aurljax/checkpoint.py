@@ -51,7 +51,7 @@ class Saved:
     metadata: Mapping[str, Any]  # config, codec, data, versions
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager):
     """The checkpoints of a run that is writing them; one save at a time, in the background."""
 
     def __init__(self, workdir: epath.PathLike, keep: int, metadata: Mapping[str, Any]):
@@ -60,9 +60,10 @@ class Checkpoints:
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         with _writing(self.directory):
-            latest = ocp.training.preservation_policies.LatestN(keep)
+            latest, self._context = ocp.training.preservation_policies.LatestN(keep), ocp.Context()
+            self._context.async_options.create_directories_asynchronously = False  # else a folder that cannot be made hangs
             self._orbax = ocp.training.Checkpointer(
-                self.directory, preservation_policy=latest, cleanup_tmp_directories=True
+                self.directory, context=self._context, preservation_policy=latest, cleanup_tmp_directories=True
             )
             for step in steps(self.directory):  # a run killed between commit and digests
                 self._seal(self.directory / str(step))
@@ -89,7 +90,7 @@ class Checkpoints:
             with _writing(self.directory):
                 raise failure
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Waits for the last save, then lets go of the folder."""
         try:
             self.wait()
@@ -100,7 +101,8 @@ class Checkpoints:
     def _save_frozen(self, state: State) -> None:
         path = self.directory / FROZEN
         if state.frozen and not path.exists():
-            ocp.save_checkpointables(path, {FROZEN: _flat(state.frozen)})
+            with self._context:
+                ocp.save_checkpointables(path, {FROZEN: _flat(state.frozen)})
             self._seal(path)
 
     def _finish(self, saving: Any, path: epath.Path) -> None:
@@ -127,7 +129,7 @@ def find(path: epath.PathLike) -> epath.Path:
     path = epath.Path(path).resolve()  # Orbax wants absolute paths
     if not path.exists():
         raise CheckpointError(f"no checkpoint at {path}: there is no such path")
-    if (path / "params").is_dir():
+    if path.name.isdigit() and (path / "params").is_dir():
         return path
     for folder in (path / FOLDER, path):
         if found := steps(folder):
@@ -138,6 +140,7 @@ def find(path: epath.PathLike) -> epath.Path:
 def describe(path: epath.PathLike) -> Saved:
     """What a checkpoint says of itself; reads no weights."""
     path = find(path)
+    verify(path, ())
     with _reading(path):
         described = ocp.checkpointables_metadata(path)
     return Saved(path, int(path.name), described.metadata, described.custom_metadata or {})

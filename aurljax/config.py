@@ -188,7 +188,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Config:
 def from_dict(tree: Mapping[str, Any]) -> Config:
     """A Config of nested plain values (the inverse of `to_dict`); fields left out take their defaults."""
     values: dict[str, Any] = {}
-    for name, value in tree.items():
+    for name, value in {"codec": {}, "model": {}, **tree}.items():
         if name in SECTIONS:
             require(isinstance(value, Mapping), _NOT_A_VALUE.format(name))
             values[name] = _section(name, value, _family_name(tree))
@@ -249,13 +249,15 @@ def _override(tree: dict[str, Any], text: str) -> None:
 
 
 def _section(name: str, values: Mapping[str, Any], family: str) -> Any:
+    """A section of plain values; those of codec and model are completed with their own defaults, so that equal is equal."""
+    options = values.get("options", {}) if name == "codec" else {}
+    clean = {k: coerce(f"{name}.{k}", v, _kind(f"{name}.{k}", family)) for k, v in values.items() if v is not options}
     if name == "codec":
-        options = sorted((k, frozen(v)) for k, v in values.get("options", {}).items())
-        values = {k: coerce(f"codec.{k}", v, _kind(f"codec.{k}", family)) for k, v in values.items() if k != "options"}
-        return Codec(**values, options=tuple(options))
-    clean = {k: coerce(f"{name}.{k}", v, _kind(f"{name}.{k}", family)) for k, v in values.items()}
+        made = Codec(**clean, options=tuple((k, frozen(v)) for k, v in options.items())).make()
+        return Codec(made.name, tuple(sorted(made.options.items())))
     if name == "model":
-        return Model(family, tuple(sorted((k, v) for k, v in clean.items() if k != "family")))
+        defaults = {f.name: f.default for f in fields(_family(family).config) if f.name not in FROM_CODEC}
+        return Model(clean.pop("family", family), tuple(sorted((defaults | clean).items())))
     return SECTIONS[name](**clean)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -36,8 +37,11 @@ class Writer:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line {"step": ..., ...} and one TensorBoard scalar a value; on disk when it returns (the line)."""
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}; make room and start again") from error
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
@@ -55,7 +59,7 @@ def read(workdir: epath.PathLike) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines]
 
 
-class Log:
+class Log(contextlib.AbstractContextManager):
     """Metrics on their way from the devices: fetched one push late, so that the loop never waits for a step in flight."""
 
     def __init__(self, workdir: epath.Path, start: int, steps: int, progress: Progress):
@@ -77,9 +81,10 @@ class Log:
             self._write(at, values)
         self._waiting = []
 
-    def close(self) -> None:
-        """Writes the rest and closes the files."""
-        self.flush()
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        """Writes the rest, unless an error ended the run, and closes the files."""
+        if kind is None:
+            self.flush()
         self._progress.close()
         if self._writer:
             self._writer.close()

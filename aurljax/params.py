@@ -45,14 +45,18 @@ def stacked(spec: Tree, layers: int) -> Tree:
 
 
 def init(spec: Tree, key: jax.Array) -> Tree:
-    """Draw every weight, sharded on the mesh in force. Jit it, or `jax.eval_shape` it for a restore target."""
+    """Draw every weight, sharded on the mesh in force. Jit it, or `jax.eval_shape` it for a restore target.
+
+    Weights of one declaration are drawn together, so that the program stays short however many layers there are.
+    """
     leaves, treedef = jax.tree_util.tree_flatten_with_path(spec, is_leaf=is_param)
-    alike: dict[Param, list[tuple]] = {}  # weights of one declaration are drawn together: the program stays short
-    for path, p in leaves:
-        alike.setdefault(p, []).append(path)
-    drawn = {path: w for p, paths in alike.items()
-             for path, w in zip(paths, _draw(p, [_key(path, key) for path in paths]), strict=True)}
-    return treedef.unflatten(drawn[path] for path, _ in leaves)
+    alike: dict[Param, list[int]] = {}
+    for i, (_, p) in enumerate(leaves):
+        alike.setdefault(p, []).append(i)
+    drawn = {}
+    for p, members in alike.items():
+        drawn.update(zip(members, _draw(p, [leaves[i][0] for i in members], key), strict=True))
+    return treedef.unflatten(drawn[i] for i in range(len(leaves)))
 
 
 def abstract(spec: Tree) -> Tree:
@@ -83,26 +87,26 @@ def unstack(layers: Tree) -> dict[str, Tree]:
     return {str(i): jax.tree.map(lambda w: w[i], layers) for i in range(number)}
 
 
-def _key(path, key: jax.Array) -> jax.Array:
-    """Key by path. A layer's number is folded in after its name, so stacked and separate layers begin equal."""
-    names = [k.key for k in path]
-    key = jax.random.fold_in(key, zlib.crc32("/".join(n for n in names if not n.isdigit()).encode()))
-    for n in names:
-        key = jax.random.fold_in(key, int(n)) if n.isdigit() else key
-    return key
-
-
-def _draw(p: Param, keys: list[jax.Array]) -> list[jax.Array]:
-    """One weight for each key."""
+def _draw(p: Param, paths: list, key: jax.Array) -> list[jax.Array]:
+    """A weight for each path."""
     if p.init in ("ones", "zeros"):
-        return [jnp.full(p.shape, float(p.init == "ones"), p.dtype, out_sharding=mesh.spec(p.axes)) for _ in keys]
+        return [jnp.full(p.shape, float(p.init == "ones"), p.dtype, out_sharding=mesh.spec(p.axes)) for _ in paths]
     if p.init != "normal":
         raise ValueError(f"Param: init {p.init!r} is none of normal, ones, zeros")
-    if p.axes[:1] == ("layers",):
-        one = replace(p, shape=p.shape[1:], axes=p.axes[1:])
-        return [jnp.stack(_draw(one, [jax.random.fold_in(key, i) for i in range(p.shape[0])])) for key in keys]
+    one = p if p.axes[0] != "layers" else replace(p, shape=p.shape[1:], axes=p.axes[1:])
 
-    def normal(key):
-        return (p.scale * jax.random.normal(key, p.shape, out_sharding=mesh.spec(p.axes))).astype(p.dtype)
+    def normal(name, layer):
+        bits = jax.random.fold_in(jax.random.fold_in(key, name), layer)
+        return (p.scale * jax.random.normal(bits, one.shape, out_sharding=mesh.spec(one.axes))).astype(p.dtype)
 
-    return list(jax.vmap(normal)(jnp.stack(keys)))
+    names, layers = (jnp.asarray(x) for x in zip(*(_seeds(path) for path in paths), strict=True))
+    if one is p:
+        return list(jax.vmap(normal)(names, layers))
+    return list(jax.vmap(lambda name: jax.vmap(normal, (None, 0))(name, jnp.arange(p.shape[0])))(names))
+
+
+def _seeds(path) -> tuple[int, int]:
+    """What is folded into the key: the name, then the layer's number, so stacked and separate layers begin equal."""
+    names = [k.key for k in path]
+    number = next((int(n) for n in names if n.isdigit()), 0)
+    return zlib.crc32("/".join(n for n in names if not n.isdigit()).encode()) & 0x7FFFFFFF, number

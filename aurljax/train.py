@@ -6,6 +6,7 @@ numbers by step and key, so a run that was stopped, even by kill -9, goes on to 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import platform
@@ -52,37 +53,35 @@ def train(config: Config, workdir: epath.PathLike, sample: Sample | None = None,
     parts, run, workdir = build(config), config.run, epath.Path(workdir)
     if run.sample_every and sample is None:
         raise ValueError("run.sample_every is set: train() needs a `sample` function")
-    with mesh.use(mesh.make(config.mesh.data, config.mesh.model)), Interruption() as interruption:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mesh.use(mesh.make(config.mesh.data, config.mesh.model)))
         check(parts)
         data, valid = datasets(parts)
         progress = progress or Progress(run.steps)
-        for note in claim(workdir, config):
-            progress.note(note)
-        checkpoints = Checkpoints(workdir, run.keep, describe(parts, data))
+        writable(workdir)
+        checkpoints = stack.enter_context(Checkpoints(workdir, run.keep, describe(parts, data)))
         now, start = begin(parts, workdir, data, progress)
-        log = Log(workdir, start, run.steps, progress)
+        log = stack.enter_context(Log(workdir, start, run.steps, progress))
+        interruption = stack.enter_context(Interruption())
         train_step, eval_step = step.train_step(parts), step.eval_step(parts)
 
         stopped, at = False, start
         batches = data.iterate(start, run.steps, jax.process_index(), jax.process_count()) if start < run.steps else ()
         for at, batch in enumerate(batches, start + 1):
             now, metrics = train_step(now, mesh.place(batch))
-            stopped = interruption.reached(at)
             if at % run.log_every == 0 or at == run.steps:
                 log.push(at, metrics)
             if valid and due(at, run.eval_every):
                 log.push(at, evaluate(eval_step, now, valid, run.eval_batches), "valid_")
             if sample and due(at, run.sample_every):
                 log.push(at, sample(parts, now.weights, at, workdir / "samples"), "sample_")
+            stopped = interruption.reached(at)
             if due(at, run.checkpoint_every) or at == run.steps or stopped:
                 log.flush()  # what a checkpoint stands for is on disk before it
                 checkpoints.save(now, at)
             if stopped:
+                progress.note(f"stopped at step {at} and saved; the same command goes on from there")
                 break
-        log.close()
-        checkpoints.close()
-    if stopped:
-        progress.note(f"stopped at step {at}, saved; the same command goes on from there")
     return Outcome(at, stopped and at < run.steps, log.last)
 
 
@@ -106,20 +105,15 @@ def datasets(parts: Parts) -> tuple[Dataset, Dataset | None]:
     return data, Dataset(corpus, parts.codec, "valid", *rows, shuffle=False) if config.run.eval_every else None
 
 
-def claim(workdir: epath.Path, config: Config) -> list[str]:
-    """Writes config.json, unless the folder belongs to another model; returns what changed since, in words."""
-    path, tree, changed = workdir / "config.json", to_dict(config), []
+def writable(workdir: epath.Path) -> None:
+    """Makes the run's folder; UserError if it cannot be written."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if path.exists() and checkpoint.steps(workdir / checkpoint.FOLDER):
-            changed = differences(json.loads(path.read_text()), tree)
-        if other := [c for c in changed if c.startswith(("model.", "codec."))]:
-            raise UserError(f"{workdir} holds a run of another model ({'; '.join(other)}); choose another folder")
-        if jax.process_index() == 0:
-            path.write_text(json.dumps(tree, indent=2) + "\n")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{workdir} cannot be used as the run's folder: {error}; choose another") from error
-    return [f"changed since the last start: {'; '.join(changed)}"] if changed else []
+        probe = workdir / f".probe-{jax.process_index()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{workdir} cannot be the run's folder ({error.strerror}); choose another") from error
 
 
 def describe(parts: Parts, data: Dataset) -> dict[str, Any]:
@@ -139,18 +133,29 @@ def describe(parts: Parts, data: Dataset) -> dict[str, Any]:
 
 
 def begin(parts: Parts, workdir: epath.Path, data: Dataset, progress: Progress) -> tuple[State, int]:
-    """The state to go on from and its step: the newest checkpoint's, else a new one."""
-    saved = checkpoint.steps(workdir / checkpoint.FOLDER)
+    """The state to go on from and its step: of the newest checkpoint, else new; writes config.json."""
+    tree, saved = to_dict(parts.config), checkpoint.steps(workdir / checkpoint.FOLDER)
     count = params.count(parts.family.spec(parts.model))
     progress.note(f"{parts.family.name}, {count:,} parameters; {data.summary['tokens']:,} tokens in an epoch")
-    if not saved:
-        return state.new(parts), 0
-    found = checkpoint.describe(workdir / checkpoint.FOLDER / str(saved[-1]))
+    if saved:
+        found = checkpoint.describe(workdir / checkpoint.FOLDER / str(saved[-1]))
+        same_run(found, parts, workdir)
+        progress.note(f"going on from {found.path}")
+        if changed := differences(found.metadata["config"], tree):
+            progress.note(f"changed since: {'; '.join(changed)}")
+        if found.metadata["data"]["corpus"] != data.corpus.digest:
+            progress.note(f"the corpus {data.corpus.path} is not the one that step {found.step} was trained on")
+    if jax.process_index() == 0:
+        (workdir / "config.json").write_text(json.dumps(tree, indent=2) + "\n")
+    return (checkpoint.load_state(found.path, state.abstract(parts)), found.step) if saved else (state.new(parts), 0)
+
+
+def same_run(found: checkpoint.Saved, parts: Parts, workdir: epath.Path) -> None:
+    """Refuses a folder whose checkpoint is of another model or codec."""
+    old, new = found.metadata["config"]["model"], to_dict(parts.config)["model"]
+    if other := differences(old, new, "model."):
+        raise UserError(f"{workdir} holds a run of another model ({'; '.join(other)}); choose another folder")
     checkpoint.check_codec(found, parts.codec)
-    if found.metadata["data"]["corpus"] != data.corpus.digest:
-        progress.note(f"the corpus {data.corpus.path} is not the one that step {found.step} was trained on")
-    progress.note(f"going on from {found.path}")
-    return checkpoint.load_state(found.path, state.abstract(parts)), found.step
 
 
 def evaluate(eval_step: Callable, now: State, valid: Dataset, batches: int) -> step.Metrics:

@@ -53,8 +53,14 @@ def test_overrides_arrive_with_their_type_and_survive_json(steps, rate, low, hig
     )
     assert (c.run.steps, c.optim.learning_rate, c.data.transpose) == (steps, rate, (low, high))
     model = config.build(c).model
-    assert (model.d_model, model.scan, c.codec.options) == (width, scan, (("microtiming", True),))
+    assert (model.d_model, model.scan, c.codec.make().microtiming) == (width, scan, True)
     assert config.from_dict(json.loads(json.dumps(config.to_dict(c)))) == c
+
+
+def test_a_default_spelled_out_changes_nothing():
+    c = config.load(TINY)
+    spelled = [f"codec.options.{k}={v}" for k, v in c.codec.options] + [f"model.{k}={v}" for k, v in c.model.options]
+    assert len(spelled) > 8 and config.load(TINY, spelled) == c
 
 
 def test_integers_become_floats_and_nothing_else_changes_type():

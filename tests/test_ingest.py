@@ -17,7 +17,7 @@ from corpora import tree, write_folder
 from scores import random_score
 
 from aurljax.data import sources, splits, workers
-from aurljax.data.corpus import MANIFEST, Corpus, CorpusError
+from aurljax.data.corpus import MANIFEST, Corpus, CorpusError, digest
 from aurljax.data.ingest import Report, ingest
 from aurljax.errors import UserError
 from aurljax.music import midi
@@ -156,6 +156,8 @@ def test_every_file_is_a_piece_or_has_a_reason(folder, made):
     assert report.duplicates == {"songs/deep/again.mid": "songs/001.mid", "songs/renamed.mid": "songs/002.mid"}
     assert sorted(report.skipped) == [f"songs/{n}.mid" for n in ("broken", "empty", "silent", "text")]
     assert report.skipped["songs/silent.mid"] == "has no notes"
+    assert not any("failed" in reason for reason in report.skipped.values())
+    assert all(digest(score) == piece.digest for score, piece in zip(corpus, corpus.pieces, strict=True))
     assert "empty" in report.skipped["songs/empty.mid"] and "MThd" in report.skipped["songs/text.mid"]
     assert report.splits == {s: sum(p.split == s for p in corpus.pieces) for s in ("train", "valid", "test")}
     on_disk = json.loads((out / "report.json").read_text())
@@ -189,6 +191,7 @@ def test_two_files_of_one_id_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"b/x/1.mid: has the same id \(x/1.mid\) as .*a/x/1.mid"):
         sources.find([tmp_path / "a" / "x", tmp_path / "b" / "x"])
     (tmp_path / "a" / "loop").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "x" / "2.mid").symlink_to("1.mid")
     assert [id for id, _ in sources.find([tmp_path])] == [f"{tmp_path.name}/{i}/x/1.mid" for i in "ab"]
 
 
@@ -283,7 +286,7 @@ def test_a_folder_in_use_or_in_the_way_is_refused(folder, tmp_path):
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["diary", "file", "full"]
     (tmp_path / "busy" / ".staging").mkdir(parents=True)
     with open(tmp_path / "busy" / ".staging" / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_SH)
         with pytest.raises(UserError, match="busy: another ingest is writing here"):
             ingest([folder], tmp_path / "busy")
 

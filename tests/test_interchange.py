@@ -104,6 +104,7 @@ def test_tempi_off_the_ticks_do_not_drift():
     score = from_note_sequence(ns)
     half_tick = 60 / qpm.min() / 480 / 2
     assert np.abs(score.seconds(score.onset) - times).max() <= half_tick * 1.001
+    assert np.abs(score.seconds(score.tempo["tick"]) - times).max() <= half_tick * 1.001
 
 
 def test_what_a_sequence_leaves_open():

@@ -54,6 +54,11 @@ def test_silent_tracks_are_not_kept():
     assert midi.read(midi.dumps(score))[0] == one(tracks=[(2, True)], names=("b",))
 
 
+def test_maps_and_texts_without_a_track():
+    score = Score(tempo=[(5, 400_000)], meter=[(7, 3, 4)], texts=((3, "marker", "A"), (4, "lyric", "la")))
+    assert midi.read(midi.dumps(score)) == (score, [])
+
+
 def test_dense_coincidences():
     """Every pitch struck again where it ends, a thousand controls on one tick: nothing changes its order."""
     notes = [(7 * k, 7, 0, p, 1 + k) for k in range(8) for p in range(128)]
@@ -138,6 +143,7 @@ def test_what_symusic_makes_of_a_file():
         (smf(b"\0\xff\x58\4\0\2\x18\x08" + NOTE + END), one(), "left out 1 impossible meter event(s)"),
         (smf(b"\0\xff\x58\4\3\x08\x18\x08" + NOTE + END), one(), "left out 1 impossible meter event(s)"),
         (smf(b"\0\xff\x59\2\x7f\5" + NOTE + END), one(), "left out 1 impossible key event(s)"),
+        (smf(b"\0\xff\x59\2\xf8\0" + NOTE + END), one(), "left out 1 impossible key event(s)"),
         (
             smf(b"\0\x90\x3c\xff\x0a\x80\x3c\0" + END),
             one(notes=[(0, 10, 0, 60, 127)]),
@@ -280,6 +286,15 @@ def test_saving_is_all_or_nothing(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["folder.mid", "old.mid"]
     midi.save(one(), old)
     assert midi.load(old) == one()
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "old.mid"
+    midi.save(one(), path)
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert "No space left" in refused(midi.save, Score(), path, path=path).reason
+    assert midi.load(path) == one()
+    assert os.listdir(tmp_path) == ["old.mid"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")

@@ -10,9 +10,12 @@ from aurljax.errors import UserError
 from aurljax.params import Param
 
 LAYER = {"a": Param((16, 8), ("embed", "heads"), scale=0.1), "b": Param((24, 16), ("mlp", "embed"))}
-TREE = {"layers": {str(i): LAYER for i in range(3)}, "norm": Param((16,), (None,), "ones"),
-        "bias": Param((16,), (None,), "zeros"), "head": Param((16, 7), ("embed", "vocab"))}
-STACKED = {**TREE, "layers": params.stacked(LAYER, 3)}
+TREE = {
+    "separate": {"layers": {str(i): LAYER for i in range(3)}},
+    "stacked": {"layers": params.stacked(LAYER, 3)},
+    "norm": Param((16,), (None,), "ones"),
+    "bias": Param((16,), (None,), "zeros"),
+}
 
 
 def create(tree, data=1, model=1, seed=0):
@@ -24,40 +27,43 @@ def same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.parametrize("tree", [TREE, STACKED], ids=["separate", "stacked"])
-def test_init_is_bitwise_equal_on_every_mesh(tree):
-    one = create(tree)
-    for shape in ((8, 1), (4, 2), (2, 4)):
-        same(one, create(tree, *shape))
+@pytest.fixture(scope="module")
+def drawn():
+    return create(TREE)
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (4, 2), (2, 4)], ids=str)
+def test_init_is_bitwise_equal_on_every_mesh(shape, drawn):
+    same(drawn, create(TREE, *shape))
 
 
 def test_stacked_layers_begin_as_separate_ones():
-    separate, stacked = create(TREE, 4, 2), create(STACKED, 4, 2)
-    same(params.stack(separate["layers"]), stacked["layers"])
-    same(params.unstack(stacked["layers"]), separate["layers"])
+    separate = create({"layers": {str(i): {"a": LAYER["a"]} for i in range(3)}}, 4, 2)["layers"]
+    stacked = create({"layers": params.stacked({"a": LAYER["a"]}, 3)}, 4, 2)["layers"]
+    same(params.stack(separate), stacked)
+    same(params.unstack(stacked), separate)
 
 
-def test_every_weight_draws_its_own_bits_and_a_new_one_moves_none():
-    old = create(TREE)
-    new = create({**TREE, "extra": Param((16, 8), ("embed", None))})
-    same(old, {k: v for k, v in new.items() if k != "extra"})
-    drawn = [np.asarray(w).ravel()[:4].tobytes() for w in jax.tree.leaves((new["layers"], new["head"], new["extra"]))]
-    assert len(set(drawn)) == len(drawn)
-    assert not np.array_equal(old["head"], create(TREE, seed=1)["head"])
+def test_every_weight_draws_its_own_bits_and_a_new_one_moves_none(drawn):
+    new = create({"extra": Param((24, 16), ("mlp", "embed")), **TREE["separate"]})
+    same(drawn["separate"]["layers"]["1"]["b"], create({"separate": TREE["separate"]})["separate"]["layers"]["1"]["b"])
+    first = [np.asarray(w).ravel()[:4].tobytes() for w in jax.tree.leaves(new)]
+    assert len(set(first)) == len(first) == 7
 
 
-def test_spread_and_constants():
-    tree = create(TREE)
-    wide = create({"w": Param((64, 64), (None, None), scale=0.1)})["w"]
-    assert abs(np.std(wide) - 0.1) < 0.01
-    assert np.all(np.asarray(tree["norm"]) == 1) and np.all(np.asarray(tree["bias"]) == 0)
+def test_seed_spread_and_constants(drawn):
+    one, two = (create({"w": Param((64, 64), (None, None), scale=0.1)}, seed=seed)["w"] for seed in (0, 1))
+    assert abs(np.std(one) - 0.1) < 0.01 and not np.array_equal(one, two)
+    assert np.all(np.asarray(drawn["norm"]) == 1) and np.all(np.asarray(drawn["bias"]) == 0)
 
 
 def test_abstract_tree_and_count_are_those_of_init(mesh):
-    real = jax.jit(lambda key: params.init(STACKED, key))(jax.random.key(0))
-    planned = params.abstract(STACKED)
+    tree = {"stacked": {"layers": params.stacked({"b": LAYER["b"]}, 3)}, "norm": TREE["norm"]}
+    real = create(tree, *mesh.shape.values())
+    planned = params.abstract(tree)
     assert jax.tree.map(jax.typeof, real) == jax.tree.map(jax.typeof, planned)
-    assert params.count(STACKED) == params.count(TREE) == sum(w.size for w in jax.tree.leaves(real))
+    assert all(p.sharding == w.sharding for p, w in zip(*map(jax.tree.leaves, (planned, real)), strict=True))
+    assert params.count(tree) == sum(w.size for w in jax.tree.leaves(real)) == 3 * 24 * 16 + 16
 
 
 def test_check_names_the_parameter_and_the_nearest_size():

@@ -1,5 +1,7 @@
 """Windows are whole bars that fit, each in one row and whole; what is kept on disk is what would be computed."""
 
+import types
+
 import numpy as np
 import pytest
 from corpora import make_corpus
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scores import long_piece, random_score
 
-from aurljax.data import packing, windows
+from aurljax.data import files, packing, windows
 from aurljax.errors import UserError
 from aurljax.music import codec as codecs
 
@@ -53,7 +55,8 @@ def test_a_window_is_as_long_as_the_bound_allows():
     assert all(lengths[a : b + 1].sum() > room for a, b, _ in found[:-1])
 
 
-def test_the_index_is_the_tiles_of_the_split_in_order(corpus):
+def test_the_index_is_the_tiles_of_the_split_in_order(corpus, monkeypatch):
+    monkeypatch.setattr(windows, "CHUNK", 5)
     index = windows.compute(corpus, CODEC, "train", 128)
     tiles = [windows.tile(corpus[i], CODEC, 128) for i in corpus.split("train")]
     rows = [(i, *w) for i, (found, _) in zip(corpus.split("train"), tiles, strict=True) for w in found]
@@ -78,6 +81,20 @@ def test_an_index_kept_on_disk_is_taken_from_there(corpus, monkeypatch):
     first = windows.load(corpus, CODEC, "train", 77)
     monkeypatch.setattr(windows, "compute", lambda *a: pytest.fail("computed again"))
     assert equal(windows.load(corpus, CODEC, "train", 77), first)
+
+
+def test_what_other_code_derived_is_not_taken_over(tmp_path):
+    for name in ("__init__.py", "inner.py"):
+        (tmp_path / name).write_text("a = 1")
+    package, module = types.ModuleType("package"), types.ModuleType("module")
+    package.__file__, module.__file__ = str(tmp_path / "__init__.py"), str(tmp_path / "inner.py")
+    before = files.code(package), files.code(module), files.code(package, module)
+    assert len(set(before)) == 3
+    (tmp_path / "inner.py").write_text("a = 2")
+    after = files.code(package), files.code(module), files.code(package, module)
+    assert not set(before) & set(after)
+    (tmp_path / "__init__.py").write_text("a = 3")
+    assert files.code(module) == after[1] and files.code(package) != after[0]
 
 
 def test_a_corpus_that_cannot_be_written_keeps_its_index_with_the_user(tmp_path):

@@ -67,7 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return demonstrate(args.out, args.fresh, args.samples, overrides)
     except UserError as error:
         print(f"demo: {error}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        where = error.filename or args.out
+        print(f"demo: {where}: {error.strerror}; make room or choose another --out", file=sys.stderr)
+    return 2
 
 
 def demonstrate(out: Path, fresh: bool, samples: int, overrides: list[str]) -> int:
@@ -177,6 +180,8 @@ def sample(index, path: Path, title: str, score) -> dict[str, Any]:
     import aurljax
     from aurljax.evaluate import audio, pictures
 
+    if len(score.tracks) == len(chorales.VOICES):
+        score = score.replace(names=chorales.VOICES)  # the order of the tracks it learned from
     midi = path.with_name(path.name + ".mid")
     score.save_midi(midi)
     try:

@@ -1,9 +1,12 @@
-"""Files written whole or not at all, and where derived files may lie."""
+"""Derived files: written whole or not at all, where they may lie, and what of the code they follow from."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
+from pathlib import Path
+from types import ModuleType
 
 from etils import epath
 
@@ -24,3 +27,10 @@ def cache_folder() -> epath.Path:
     """The user's folder for what can be computed again: $AURLJAX_CACHE, else `aurljax` in the usual cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return epath.Path(os.environ.get("AURLJAX_CACHE") or os.path.join(base, "aurljax"))
+
+
+def code(*modules: ModuleType) -> str:
+    """Hex hash of the source of modules (of a package, of all its files): what other code derived is not taken over."""
+    paths = [Path(m.__file__) for m in modules]
+    sources = [p for path in paths for p in (sorted(path.parent.glob("*.py")) if path.stem == "__init__" else [path])]
+    return hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()[:16]

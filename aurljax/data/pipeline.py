@@ -76,7 +76,7 @@ class Dataset:
         return {
             "corpus": self.corpus.digest,
             "codec": self.codec.fingerprint,
-            "windows": windows.VERSION,
+            "windows": self.windows.digest,
             **{n: getattr(self, n) for n in names},
         }
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,12 @@ from etils import epath
 from aurljax.data import files, workers
 from aurljax.data.corpus import Corpus
 from aurljax.errors import UserError
-from aurljax.music.score import Score
+from aurljax.music import codec as codecs
+from aurljax.music import score as scores
 
 if TYPE_CHECKING:
     from aurljax.music.codec import Codec
 
-VERSION = 1  # of the rule that cuts windows
 LARGE, CHUNK = 4096, 256  # pieces: from how many on processes are worth their start, and in one task of theirs
 
 
@@ -37,8 +38,14 @@ class Windows:
     def __len__(self) -> int:
         return len(self.piece)
 
+    @property
+    def digest(self) -> str:
+        """Hex hash of the index."""
+        columns = (self.piece, self.start, self.stop, self.ids)
+        return hashlib.sha256(b"".join(np.ascontiguousarray(c).tobytes() for c in columns)).hexdigest()[:16]
 
-def tile(score: Score, codec: Codec, length: int) -> tuple[list[tuple[int, int, int]], int]:
+
+def tile(score: scores.Score, codec: Codec, length: int) -> tuple[list[tuple[int, int, int]], int]:
     """([(first bar, bar after the last, ids)], bars left out) of one piece, windows of at most length + 1 ids.
 
     A piece that fits is one window. A longer one is tiled from bar 0, as many bars at a time as surely fit.
@@ -97,17 +104,16 @@ def _cut(corpus: Corpus, codec: Codec, length: int, pieces: list[int], at: Calla
 
 def _task(task: workers.Task, at: Callable) -> tuple[list, int]:
     """`_cut` in a worker process."""
-    from aurljax.music import codec
-
     if task["bad"]:
         raise RuntimeError(f"{task['corpus']}: workers died on pieces {task['items']} ({task['bad']})")
-    made = codec.make(task["codec"], **task["options"])
+    made = codecs.make(task["codec"], **task["options"])
     return _cut(Corpus(task["corpus"]), made, task["length"], task["items"], at)
 
 
 def load(corpus: Corpus, codec: Codec, split: str, length: int) -> Windows:
     """`compute`, kept on disk by all it depends on: in the corpus if it can be written, else in the user's cache."""
-    key = f"{corpus.digest}/{codec.fingerprint}/{split}/{length}/{VERSION}"
+    code = files.code(codecs, scores, sys.modules[__name__])
+    key = f"{corpus.digest}/{codec.fingerprint}/{split}/{length}/{code}"
     name = f"windows-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
     folders = [corpus.path / "cache", files.cache_folder() / "windows"]
     for folder in folders:

@@ -289,7 +289,7 @@ def repair(notes: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
         kept[order] = True
         notes = notes.take(np.flatnonzero(kept))
         notes["duration"] = duration[kept]
-    return notes, {"duplicate": double, "cut": cut}
+    return notes, {"duplicate": int(double), "cut": int(cut)}
 
 
 def _room(notes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
