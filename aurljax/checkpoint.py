@@ -60,10 +60,14 @@ class Checkpoints(contextlib.AbstractContextManager):
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         with _writing(self.directory):
-            latest, self._context = ocp.training.preservation_policies.LatestN(keep), ocp.Context()
-            self._context.async_options.create_directories_asynchronously = False  # else a folder that cannot be made hangs
+            self._context = ocp.Context()
+            # Else a folder that cannot be made leaves threads waiting for it, and the process cannot end.
+            self._context.async_options.create_directories_asynchronously = False
             self._orbax = ocp.training.Checkpointer(
-                self.directory, context=self._context, preservation_policy=latest, cleanup_tmp_directories=True
+                self.directory,
+                context=self._context,
+                preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+                cleanup_tmp_directories=True,
             )
             for step in steps(self.directory):  # a run killed between commit and digests
                 self._seal(self.directory / str(step))
@@ -190,10 +194,10 @@ def seal(path: epath.PathLike) -> None:
 
 
 def verify(path: epath.PathLike, items: Collection[str]) -> None:
-    """Compares the files of some items, and those of the step itself, with their digests; names the first that differs."""
+    """Compares the files of some items, and the step's own, with their digests; names the first that differs."""
     path = epath.Path(path)
     if not (path / DIGESTS).exists():
-        raise CheckpointError(f"{path} has no {DIGESTS}: saving it was not finished; resume its run or take another step")
+        raise CheckpointError(f"{path} has no {DIGESTS}: its saving was not finished; resume its run or take another")
     try:
         digests = json.loads((path / DIGESTS).read_text())
     except ValueError as error:
@@ -254,7 +258,7 @@ def _compare(path: epath.Path, item: str, saved: Mapping[str, Any], wanted: Mapp
     for name in sorted(saved.keys() | wanted.keys()):
         leaf = f"checkpoint {path}: leaf {item}/{name}"
         if name not in saved:
-            raise CheckpointError(f"{leaf} is missing; the config names another model or optimizer than it was saved with")
+            raise CheckpointError(f"{leaf} is missing, which the model or optimizer of the config has")
         if name not in wanted:
             raise CheckpointError(f"{leaf} has no place in the model or optimizer that the config names")
         have, want = _form(saved[name]), _form(wanted[name])

@@ -74,7 +74,7 @@ def generate(args: argparse.Namespace) -> None:
         raise UserError(f"{out}: cannot be made ({error.strerror}); choose another --out") from None
     for path, score in zip(paths, scores, strict=True):
         score.save_midi(path)
-        print(f"{path}: {len(score)} notes, {len(score.bar_ticks) - 1} bars, {score.seconds(score.end):.1f} s")
+        print(f"{path}: {len(score)} notes, {score.bar_count} bars, {score.seconds(score.end):.1f} s")
         _render(args, path, score)
     if corpus is not None:
         _check(corpus, paths, scores)

@@ -1,8 +1,8 @@
 """The border of a run: a ConfigDict or JSON outside, frozen dataclasses inside.
 
-An experiment is a file with `get_config([argument]) -> ConfigDict` holding what differs from the defaults below. Unknown
-fields, values of another type and values that cannot work are refused here, before anything is built. Importing this
-module imports no jax; the fields of `model` are those of the family's own dataclass, looked up when a config is read.
+An experiment is a file with `get_config([argument]) -> ConfigDict` holding what differs from the defaults below.
+Unknown fields, values of another type and values that cannot work are refused here, before anything is built. Importing
+this module imports no jax; the fields of `model` are those of the family's own dataclass, looked up when one is read.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Model:
-    """A family of `aurljax.models` and values of its config as sorted pairs; flat outside: model.family, model.d_model."""
+    """A family of `aurljax.models` and the values of its config as sorted pairs; flat outside, as model.d_model."""
 
     family: str = "decoder"
     options: tuple[tuple[str, Any], ...] = ()
@@ -249,7 +249,7 @@ def _override(tree: dict[str, Any], text: str) -> None:
 
 
 def _section(name: str, values: Mapping[str, Any], family: str) -> Any:
-    """A section of plain values; those of codec and model are completed with their own defaults, so that equal is equal."""
+    """A section of plain values; codec and model are completed with their own defaults, so that equal is equal."""
     options = values.get("options", {}) if name == "codec" else {}
     clean = {k: coerce(f"{name}.{k}", v, _kind(f"{name}.{k}", family)) for k, v in values.items() if v is not options}
     if name == "codec":

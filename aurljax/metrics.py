@@ -60,7 +60,7 @@ def read(workdir: epath.PathLike) -> list[dict[str, float]]:
 
 
 class Log(contextlib.AbstractContextManager):
-    """Metrics on their way from the devices: fetched one push late, so that the loop never waits for a step in flight."""
+    """Metrics on their way from the devices, fetched one push late: the loop never waits for a step in flight."""
 
     def __init__(self, workdir: epath.Path, start: int, steps: int, progress: Progress):
         self.last: dict[str, float] = {}

@@ -20,5 +20,5 @@ def write(parts: Parts, weights: Any, step: int, folder: epath.Path) -> Mapping[
         folder.mkdir(parents=True, exist_ok=True)
         for i, score in enumerate(scores):
             score.save_midi(folder / f"{step:07}-{i}.mid")
-    counts = [(len(s), len(s.bar_ticks) - 1, len(np.unique(s.pitch))) for s in scores]
+    counts = [(len(s), s.bar_count, len(np.unique(s.pitch))) for s in scores]
     return dict(zip(("notes", "bars", "pitches"), np.mean(counts, 0).tolist(), strict=True))

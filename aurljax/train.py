@@ -1,12 +1,13 @@
 """The training loop: any family, any mesh, resumed exactly.
 
-WORKDIR receives config.json, metrics.jsonl, tensorboard/, samples/ and checkpoints/. Data is addressed by step and random
-numbers by step and key, so a run that was stopped, even by kill -9, goes on to the losses it would have had.
+WORKDIR receives config.json, metrics.jsonl, tensorboard/, samples/ and checkpoints/. Data is addressed by step and
+random numbers by step and key, so a run that was stopped, even by kill -9, goes on to the losses it would have had.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import json
 import platform
@@ -43,7 +44,9 @@ class Outcome:
     metrics: Mapping[str, float]
 
 
-def train(config: Config, workdir: epath.PathLike, sample: Sample | None = None, progress: Progress | None = None) -> Outcome:
+def train(
+    config: Config, workdir: epath.PathLike, sample: Sample | None = None, progress: Progress | None = None
+) -> Outcome:
     """Trains until run.steps, from the newest checkpoint of `workdir` if it has one.
 
     `sample` is called every run.sample_every steps with the weights that generation would use. SIGTERM and ctrl-C save
@@ -57,7 +60,7 @@ def train(config: Config, workdir: epath.PathLike, sample: Sample | None = None,
         stack.enter_context(mesh.use(mesh.make(config.mesh.data, config.mesh.model)))
         check(parts)
         data, valid = datasets(parts)
-        progress = progress or Progress(run.steps)
+        progress = progress or Progress(run.steps, None if jax.process_index() == 0 else io.StringIO())
         writable(workdir)
         checkpoints = stack.enter_context(Checkpoints(workdir, run.keep, describe(parts, data)))
         now, start = begin(parts, workdir, data, progress)

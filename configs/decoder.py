@@ -18,9 +18,10 @@ def get_config(size: str = "small") -> ConfigDict:
         raise ValueError(f"size {size!r}: choose one of {', '.join(SIZES)}")
     d_model, layers, heads, kv_heads, d_ff = SIZES[size]
     big = size != "small"
+    length, batch, rate = {"small": (1024, 16, 1e-3), "base": (2048, 64, 6e-4), "large": (2048, 64, 3e-4)}[size]
     return ConfigDict(
         {
-            "data": {"length": 1024 if size == "small" else 2048, "batch": 16 if size == "small" else 64, "transpose": (-5, 6)},
+            "data": {"length": length, "batch": batch, "transpose": (-5, 6)},
             "model": {
                 "family": "decoder",
                 "d_model": d_model,
@@ -33,7 +34,7 @@ def get_config(size: str = "small") -> ConfigDict:
                 "remat": size == "large",
                 "dropout": 0.1,
             },
-            "optim": {"learning_rate": {"small": 1e-3, "base": 6e-4, "large": 3e-4}[size], "warmup": 1000, "ema": 0.999},
+            "optim": {"learning_rate": rate, "warmup": 1000, "ema": 0.999},
             "run": {"steps": 50_000, "log_every": 50, "eval_every": 1000, "eval_batches": 32, "checkpoint_every": 1000},
         }
     )

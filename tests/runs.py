@@ -68,7 +68,7 @@ def bigram(monkeypatch):
 
 def bigram_config(**sections) -> config.Config:
     """A config of the bigram family; give sections as dicts, such as optim={"ema": 0.9}."""
-    tree = {"model": {"family": "bigram"}, "data": {"length": 16, "batch": 8}, "optim": {"warmup": 2}, "run": {"steps": 40}}
+    tree = {"model": {"family": "bigram"}, "data": {"length": 16}, "optim": {"warmup": 2}, "run": {"steps": 40}}
     for name, fields in sections.items():
         tree[name] = {**tree.get(name, {}), **fields} if isinstance(fields, dict) else fields
     return config.from_dict(tree)

@@ -8,6 +8,7 @@ import pytest
 from aurljax import mesh as meshes
 from aurljax.models import attention as attend
 from aurljax.models.attention import Mask
+from aurljax.models.cache import cached_attention, grow, new_cache
 
 T = 150  # more than one chunk, and not a multiple of it
 
@@ -110,12 +111,12 @@ def test_cache_is_the_whole_read_in_pieces(rows):
     start = np.array([0, 5, 2, 6], np.int32)[:rows]
     with meshes.use(meshes.make()):
         whole = attend.attention(q, k, v, Mask(start=start), "xla")
-        cache = attend.new_cache(1, rows, 12, 2, 6, jnp.float32).replace(start=jnp.asarray(start))
-        step = jax.jit(lambda cache, q, k, v: attend.cached_attention(q, k, v, cache, 0, "auto", "float32"))
+        cache = new_cache(1, rows, 12, 2, 6, jnp.float32).replace(start=jnp.asarray(start))
+        step = jax.jit(lambda cache, q, k, v: cached_attention(q, k, v, cache, 0, "auto", "float32"))
         outs, at = [], 0
         for n in (7, 4, *[1] * 9):
             if at + n > cache.length:
-                cache = attend.grow(cache, 20)
+                cache = grow(cache, 20)
             out, new_k, new_v = step(cache, *(x[:, :, at : at + n] for x in (q, k, v)))
             at += n
             cache = cache.replace(k=(new_k,), v=(new_v,), index=jnp.int32(at))

@@ -141,7 +141,8 @@ def test_every_damaged_file_is_named(tmp_path, damage):
         saved(tmp_path / "run", p, 5)
         step = tmp_path / "run" / "checkpoints" / "5"
         names = list(json.loads((step / "digests.json").read_text()))
-        assert sorted(names + ["digests.json"]) == sorted(str(f.relative_to(step)) for f in step.rglob("*") if f.is_file())
+        files = {str(f.relative_to(step)) for f in step.rglob("*") if f.is_file()}
+        assert {*names, "digests.json"} == files
         for name in names:
             copy = tmp_path / "copy" / "checkpoints" / "5"
             shutil.rmtree(tmp_path / "copy", ignore_errors=True)
@@ -212,7 +213,8 @@ def test_paths_that_hold_no_checkpoint_are_named(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     (tmp_path / "7" / "params").mkdir(parents=True)
-    for name, words in (("none", "no such path"), ("file", "no checkpoint"), ("empty", "no checkpoint"), ("7", "not finished")):
+    reasons = {"none": "no such path", "file": "no checkpoint", "empty": "no checkpoint", "7": "not finished"}
+    for name, words in reasons.items():
         with pytest.raises(CheckpointError, match=words) as caught:
             checkpoint.describe(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
@@ -226,14 +228,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def test_a_failure_in_the_background_is_told_by_the_next_call(tmp_path):
     """The folder disappears under a run."""
-    with on():
-        with (
-            pytest.raises(CheckpointError, match="cannot write checkpoints to"),
-            checkpoint.Checkpoints(tmp_path / "run", 2, META) as checkpoints,
-        ):
-            shutil.rmtree(tmp_path / "run")
-            (tmp_path / "run").write_text("")
-            checkpoints.save(filled(parts()), 5)
+    refused = pytest.raises(CheckpointError, match="cannot write checkpoints to")
+    with on(), refused, checkpoint.Checkpoints(tmp_path / "run", 2, META) as checkpoints:
+        shutil.rmtree(tmp_path / "run")
+        (tmp_path / "run").write_text("")
+        checkpoints.save(filled(parts()), 5)
 
 
 def test_nothing_is_left_running_and_nothing_is_printed(tmp_path, capfd, caplog):

@@ -104,7 +104,8 @@ def test_refusals_name_the_field_and_the_way_out(override, words):
     + ["run.checkpoint_every=-1", "run.sample_every=-1", "optim.learning_rate=0", "optim.ema=1", "optim.b1=1.0"]
     + ["optim.b2=-0.1", "optim.end_factor=2", "optim.clip=-1", "optim.weight_decay=-1", "optim.accumulation=3"]
     + ["optim.accumulation=0", "optim.warmup=101", "optim.warmup=-1", "data.length=1", "data.batch=0", "mesh.data=0"]
-    + ["mesh.model=0", "data.transpose=(1, 2)", "data.transpose=(-13, 0)", "seed=-1", "model.d_model=33", "model.heads=0"],
+    + ["mesh.model=0", "data.transpose=(1, 2)", "data.transpose=(-13, 0)", "seed=-1", "model.d_model=33"]
+    + ["model.heads=0", "model.dropout=1.0"],
 )
 def test_impossible_values_are_refused_by_name(override):
     with pytest.raises(UserError, match=override.split("=")[0].rpartition(".")[2]):

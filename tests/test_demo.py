@@ -80,7 +80,7 @@ def test_the_whole_way_with_a_tiny_model(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
     chosen = demo.chorales.collection()[:60]
     monkeypatch.setattr(demo.chorales, "collection", lambda: chosen)
-    tiny = {"data.length": 128, "data.batch": 8, "data.transpose": "(-1,1)", "model.d_model": 32, "model.layers": 1,
+    tiny = {"data.length": 256, "data.batch": 8, "data.transpose": "(-1,1)", "model.d_model": 32, "model.layers": 1,
             "model.heads": 2, "model.kv_heads": 2, "model.d_ff": 32, "optim.warmup": 2, "run.steps": 6,
             "run.eval_every": 3, "run.checkpoint_every": 3, "run.sample_every": 0}  # fmt: skip
     arguments = ["--out", str(tmp_path / "demo"), "--samples", "2", *(f"--config.{k}={v}" for k, v in tiny.items())]

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -149,6 +150,39 @@ def test_killed_and_resumed_is_uninterrupted(corpus, tmp_path):
         run.wait()
     assert start("killed").wait() == 0
     assert records(tmp_path / "killed") == records(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_resumed_by_one_are_one_process(corpus, tmp_path):
+    """Sums over processes differ in order alone: 1e-5."""
+    code = (
+        "import sys, runs; from aurljax import mesh, models, train, config; models.FAMILIES['bigram'] = runs.BIGRAM;"
+        "index, count, port, workdir, corpus, steps = sys.argv[1:];"
+        "count == '1' or mesh.join(f'localhost:{port}', int(count), int(index));"
+        "run = {'steps': int(steps), 'log_every': 1, 'eval_every': 5, 'checkpoint_every': 5};"
+        "c = runs.bigram_config(mesh={'data': 2, 'model': 2}, data={'corpus': corpus, 'length': 32}, run=run,"
+        "optim={'schedule': 'constant', 'ema': 0.9}); train.train(c, workdir)"
+    )
+    with socket.socket() as s:
+        s.bind(("", 0))
+        port = s.getsockname()[1]
+
+    def start(name, steps, count=1):
+        path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        flags = f"--xla_force_host_platform_device_count={4 // count}"
+        env = {**os.environ, "PYTHONPATH": path, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+        arguments = [str(count), str(port), str(tmp_path / name), corpus, str(steps)]
+        return [
+            subprocess.Popen([sys.executable, "-c", code, str(i), *arguments], env=env, stderr=subprocess.DEVNULL)
+            for i in range(count)
+        ]
+
+    assert [p.wait(200) for p in start("one", 12)] == [0]
+    assert [p.wait(200) for p in start("two", 10, 2)] == [0, 0]
+    assert [p.wait(200) for p in start("two", 12)] == [0]
+    one, two = records(tmp_path / "one"), records(tmp_path / "two")
+    for a, b in zip(one, two, strict=True):
+        assert a == pytest.approx(b, rel=1e-5)
 
 
 def test_every_field_of_a_config_is_read(corpus, tmp_path, monkeypatch):

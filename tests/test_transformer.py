@@ -15,7 +15,7 @@ from aurljax import losses, params
 from aurljax import mesh as meshes
 from aurljax.errors import UserError
 from aurljax.models import Inputs, family
-from aurljax.models.attention import grow
+from aurljax.models.cache import grow
 from aurljax.models.transformer import unrolled
 
 DECODER = family("decoder")

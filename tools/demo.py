@@ -29,7 +29,7 @@ CONFIG = Path(__file__).parents[1] / "configs" / "demo.py"
 SOURCE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 ORDERS = (5, 9, 13)
 OURS = ("midi", "corpus", "run", "samples", "compiled", "phases.json", "summary.html", "loss.png")
-PROMPT_BARS, NEW_BARS = 4, 8
+PROMPT_BARS, NEW_BARS = 4, 8  # at most
 
 
 class Ledger:
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return demonstrate(args.out, args.fresh, args.samples, overrides)
     except UserError as error:
-        print(f"demo: {error}", file=sys.stderr)
+        print(f"demo: {error} (--fresh starts over)", file=sys.stderr)
     except OSError as error:
         where = error.filename or args.out
         print(f"demo: {where}: {error.strerror}; make room or choose another --out", file=sys.stderr)
@@ -168,15 +168,21 @@ def generate(out: Path, count: int) -> list[dict[str, Any]]:
     ]
     common = [i for i in corpus.split("test") if corpus[i].meters[["numerator", "denominator"]].tolist() == [(4, 4)]]
     held = (common or corpus.split("test"))[0]
-    opening = model.codec.decode(model.codec.encode(corpus[held], (0, PROMPT_BARS)))
-    name = Path(corpus.pieces[held].id).stem
-    title = f"{name.replace('bwv', 'BWV ')}, its first {PROMPT_BARS} bars and {NEW_BARS} new ones"
+    openings = {bars: model.codec.encode(corpus[held], (0, bars)) for bars in range(1, PROMPT_BARS + 1)}
+    given = max((bars for bars, ids in openings.items() if len(ids) <= model.context // 2), default=1)
+    opening = model.codec.decode(openings[given])
     (score,) = model.generate(1, prompt=opening, bars=NEW_BARS, seed=1, min_p=0.02)
-    return [*made, sample(index, folder / f"{name}-continued", title, score)]
+    new = model.codec.bars(score) - given  # fewer than were asked for where the context was full before
+    name = Path(corpus.pieces[held].id).stem
+    title = f"{name.replace('bwv', 'BWV ')}, its first {given} bars and {new} new ones"
+    return [*made, sample(index, folder / f"{name}-continued", title, score, given)]
 
 
-def sample(index, path: Path, title: str, score) -> dict[str, Any]:
-    """Writes a score as MIDI and, unless it is empty, as WAV and PNG; returns what there is to say about it."""
+def sample(index, path: Path, title: str, score, given: int = 0) -> dict[str, Any]:
+    """Writes a score as MIDI and, unless it is empty, as WAV and PNG; returns what there is to say about it.
+
+    The first `given` bars are not the model's own, so what they share with other pieces does not count.
+    """
     import aurljax
     from aurljax.evaluate import audio, pictures
 
@@ -189,7 +195,8 @@ def sample(index, path: Path, title: str, score) -> dict[str, Any]:
         valid = True
     except (aurljax.MidiError, ValueError):
         valid = False
-    shared = index.longest(score)
+    own = score.onset >= score.bar_ticks[min(given, score.bar_count)]
+    shared = index.longest(score.replace(notes=score.notes[own]))
     if len(score):
         pictures.piano_roll(score, path.with_name(path.name + ".png"), title)
         audio.save_wav(score, path.with_name(path.name + ".wav"))
@@ -198,7 +205,7 @@ def sample(index, path: Path, title: str, score) -> dict[str, Any]:
         "name": path.name,
         "valid": valid,
         "notes": len(score),
-        "bars": len(score.bar_ticks) - 1,
+        "bars": score.bar_count,
         "seconds": float(score.seconds(score.end)),
         "shared": shared.notes,
         "shared_text": str(shared),

@@ -15,7 +15,7 @@ import numpy as np
 
 from aurljax import mesh
 from aurljax.decode.sampler import Sampler, sample, uniforms
-from aurljax.models.attention import grow
+from aurljax.models.cache import grow
 from aurljax.models.family import Family, Inputs
 from aurljax.music.codec import Codec
 from aurljax.music.codec.grammar import UNLIMITED

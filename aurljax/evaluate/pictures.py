@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -33,17 +34,19 @@ def piano_roll(score: Score, path: str | os.PathLike, title: str = "", bars_per_
 
 
 def draw_roll(score: Score, title: str = "", bars_per_row: int = 12) -> Figure:
-    """The figure of `piano_roll`: one axes per row of bars, x in ticks, y in semitones (drums in lines below)."""
+    """The figure of `piano_roll`: one axes per row of at most `bars_per_row` bars, x in ticks, y in semitones."""
     figure_type = _matplotlib().figure.Figure
     if not len(score):
         raise UserError("a score without notes has no piano roll: draw one with notes")
     lines = score.bar_ticks
     lines = lines[: np.searchsorted(lines, score.end, "left") + 1]
-    starts = range(0, len(lines) - 1, bars_per_row)
-    widest = max(lines[min(s + bars_per_row, len(lines) - 1)] - lines[s] for s in starts)
+    count = len(lines) - 1
+    bars_per_row = math.ceil(count / math.ceil(count / bars_per_row))  # rows of one length
+    starts = range(0, count, bars_per_row)
+    widest = max(lines[min(s + bars_per_row, count)] - lines[s] for s in starts)
     y, drums = _heights(score)
     low, high = (int(y.min()) - 1, int(y.max()) + 2) if len(y) else (59, 62)
-    width = BAR_INCHES * min(bars_per_row, len(lines) - 1) + sum(MARGIN)
+    width = BAR_INCHES * bars_per_row + sum(MARGIN)
     row = SEMITONE_INCHES * (high - low) + 0.35
     height = 0.8 + row * len(starts)
     figure = figure_type(figsize=(max(width, 6), height), dpi=110, facecolor=PAPER)
@@ -192,7 +195,7 @@ def loss_curve(
     axes.tick_params(colors=FAINT, labelcolor=INK, labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#b9b6ab")
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper right")
+    axes.legend(fontsize=9, labelcolor=INK, loc="upper right", facecolor=PAPER, edgecolor="none", framealpha=1)
     _save(figure, path)
 
 

@@ -11,7 +11,8 @@ from aurljax import losses
 from aurljax.errors import UserError
 from aurljax.mesh import take
 from aurljax.models import transformer
-from aurljax.models.attention import Cache, Mask
+from aurljax.models.attention import Mask
+from aurljax.models.cache import Cache
 from aurljax.models.family import Aux, Family, Inputs
 from aurljax.models.layers import dropout, linear
 from aurljax.params import Param, Tree, is_param

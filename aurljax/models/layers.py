@@ -1,4 +1,4 @@
-"""The few layers everything is made of: linear maps with their own backward pass, norm, gate, rotary positions, dropout.
+"""The few layers everything is made of: linear maps with their own backward pass, norm, gate, dropout.
 
 Numbers: parameters are float32. "bfloat16" compute means bfloat16 operands and float32 sums in every matrix product, of
 the backward pass too. Between the products a CPU carries float32 (it would convert back and forth), an accelerator
@@ -12,6 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
+from jax.sharding import PartitionSpec
 
 from aurljax import mesh
 from aurljax.mesh import Axes
@@ -29,10 +30,13 @@ def carrier(dtype: str):
     return jnp.float32 if on_cpu() else DTYPES[dtype]
 
 
-def pinned(x: jax.Array) -> jax.Array:
-    """x; on a CPU row-major in memory, so that XLA cannot fold a neighbouring transpose into a product: products that
-    contract the leading axis of both sides are 2-5x slower there, and in bfloat16 some cannot run at all."""
-    return with_layout_constraint(x, Layout(tuple(range(x.ndim)))) if on_cpu() else x
+def moved(x: jax.Array, order: tuple[int, ...]) -> jax.Array:
+    """x transposed in memory: pinned row-major, so that XLA cannot fold the transpose into a neighbouring product.
+
+    On a CPU, products that contract the leading axis of both sides want one side moved first: they run half as fast in
+    bfloat16, and some not at all.
+    """
+    return with_layout_constraint(x.transpose(order), Layout(tuple(range(x.ndim))))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 3))
@@ -80,7 +84,7 @@ def _whole(x, w, axes: Axes, dtype: str):
     """w in the compute type (cast first: half the traffic), gathered where its use needs it whole."""
     n = (x.ndim + w.ndim - len(axes)) // 2
     used = (*jax.typeof(x).sharding.spec[x.ndim - n :], *mesh.spec(axes)[x.ndim - n :])
-    return jax.sharding.reshard(w.astype(DTYPES[dtype]), jax.sharding.PartitionSpec(*used))
+    return jax.sharding.reshard(w.astype(DTYPES[dtype]), PartitionSpec(*used))
 
 
 def _linear_forward(x, w, axes, dtype, out):
@@ -90,18 +94,19 @@ def _linear_forward(x, w, axes, dtype, out):
 def _linear_backward(axes, dtype, out, saved, g):
     x, w = saved
     lead, ins, outs = _letters(x, w, axes)
-    k, n = len(lead), x.ndim - len(lead)
+    k = len(lead)
     of_x, of_w = (jax.typeof(z).sharding.spec for z in (x, w))
     g, low = g.astype(DTYPES[dtype]), x.astype(DTYPES[dtype])
     dx = mesh.einsum(f"{lead}{outs},{ins}{outs}->{lead}{ins}", g, _whole(x, w, axes, dtype), of_x)
-    if x.size <= g.size:  # move the narrower of the two
-        side = pinned(low.transpose(*range(k, k + n), *range(k)))
-        dw = pinned(mesh.einsum(f"{ins}{lead},{lead}{outs}->{ins}{outs}", side, g, of_w))
+    if not on_cpu():
+        dw = mesh.einsum(f"{lead}{ins},{lead}{outs}->{ins}{outs}", low, g, of_w)
+    elif x.size <= g.size:  # move the narrower of the two
+        low = moved(low, (*range(k, x.ndim), *range(k)))
+        dw = mesh.einsum(f"{ins}{lead},{lead}{outs}->{ins}{outs}", low, g, of_w)
     else:
-        side = pinned(g.transpose(*range(k, g.ndim), *range(k)))
-        flipped = jax.sharding.PartitionSpec(*of_w[n:], *of_w[:n])
-        dw = pinned(mesh.einsum(f"{outs}{lead},{lead}{ins}->{outs}{ins}", side, low, flipped))
-        dw = dw.transpose(*range(len(outs), w.ndim), *range(len(outs)))
+        g, n = moved(g, (*range(k, g.ndim), *range(k))), len(ins)
+        dw = mesh.einsum(f"{outs}{lead},{lead}{ins}->{outs}{ins}", g, low, PartitionSpec(*of_w[n:], *of_w[:n]))
+        dw = moved(dw, tuple(range(dw.ndim))).transpose(*range(len(outs), w.ndim), *range(len(outs)))
     return dx.astype(x.dtype), dw.astype(w.dtype)
 
 
@@ -129,20 +134,6 @@ def _gated_backward(x, g):
 
 
 gated.defvjp(lambda x: (gated(x), x), _gated_backward)
-
-
-def rotary(positions: jax.Array, width: int, theta: float) -> tuple[jax.Array, jax.Array]:
-    """Positions [B, T] -> cosine and sine [B, T, width / 2] for heads of `width` (Su et al. 2021)."""
-    rate = theta ** (-jnp.arange(width // 2, dtype=jnp.float32) / (width // 2))
-    angle = positions[..., None].astype(jnp.float32) * rate
-    return jnp.cos(angle), jnp.sin(angle)
-
-
-def rotate(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Turn the two halves of each head: x [B, T, ..., width], angles from `rotary`."""
-    cos, sin = (jnp.expand_dims(a, range(2, x.ndim - 1)) for a in angles)
-    a, b = jnp.split(x.astype(jnp.float32), 2, -1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x.dtype)
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 
 from aurljax import params as weights
 from aurljax.errors import UserError
-from aurljax.models import attention as attend
-from aurljax.models.attention import Cache, Mask
-from aurljax.models.layers import DTYPES, carrier, dropout, gated, linear, norm, rotary, rotate
+from aurljax.models.attention import BACKENDS, Mask, attention
+from aurljax.models.cache import Cache, cached_attention, new_cache
+from aurljax.models.heads import rotary, split_heads
+from aurljax.models.layers import DTYPES, carrier, dropout, gated, linear, norm
 from aurljax.params import Param, Tree
 
 STREAM = ("batch", None, None)
@@ -47,7 +48,7 @@ class BodyConfig:
                  f"d_model = {self.d_model}: must be a multiple of 2 x heads = {2 * self.heads} (rotary pairs); "
                  f"the nearest is {max(1, round(self.d_model / (2 * self.heads))) * 2 * self.heads}")
         _require(self.dtype in DTYPES, f"dtype = {self.dtype!r}: choose one of {', '.join(DTYPES)}")
-        known = ("auto", *attend.BACKENDS)
+        known = ("auto", *BACKENDS)
         _require(self.attention in known, f"attention = {self.attention!r}: choose one of {', '.join(known)}")
         _require(0 <= self.dropout < 1, f"dropout = {self.dropout}: must be at least 0 and below 1")
         _require(self.rope_theta > 1, f"rope_theta = {self.rope_theta}: must be above 1")
@@ -97,7 +98,7 @@ def body(c: BodyConfig, params: Tree, h: jax.Array, positions: jax.Array | None,
     def block(h, w, number):
         keys = [None] * 2 if key is None else jax.random.split(jax.random.fold_in(key, number))
         q, k, v = _heads(c, w["attention"], h, angles)
-        seen = attend.attention(q, k, v, mask, c.attention, c.dtype)
+        seen = attention(q, k, v, mask, c.attention, c.dtype)
         return _mlp(c, w["mlp"], _join(c, w["attention"], h, seen, keys[0]), keys[1])
 
     if cache is not None:
@@ -118,7 +119,7 @@ def _with_cache(c: BodyConfig, layers: Tree, h: jax.Array, angles, cache: Cache)
     for i in range(c.layers):
         w = layers[str(i)]
         q, k, v = _heads(c, w["attention"], h, angles)
-        seen, k, v = attend.cached_attention(q, k, v, cache, i, c.attention, c.dtype)
+        seen, k, v = cached_attention(q, k, v, cache, i, c.attention, c.dtype)
         h = _mlp(c, w["mlp"], _join(c, w["attention"], h, seen, None), None)
         ks.append(k)
         vs.append(v)
@@ -127,11 +128,7 @@ def _with_cache(c: BodyConfig, layers: Tree, h: jax.Array, angles, cache: Cache)
 
 def _heads(c: BodyConfig, w: Tree, h: jax.Array, angles) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Queries [B, H, T, D], keys and values [B, KV, T, D]."""
-    x = linear(norm(h, w["norm"]), w["qkv"], ("batch", None, "heads", None, None), c.dtype)
-    turned, v = rotate(x[:, :, :, :-1], angles), x[:, :, :, -1]
-    b, t, kv, group, d = turned[:, :, :, :-1].shape
-    q = turned[:, :, :, :-1].transpose(0, 2, 3, 1, 4).reshape(b, kv * group, t, d)
-    return q, turned[:, :, :, -1].swapaxes(1, 2), v.swapaxes(1, 2)
+    return split_heads(linear(norm(h, w["norm"]), w["qkv"], ("batch", None, "heads", None, None), c.dtype), angles)
 
 
 def _join(c: BodyConfig, w: Tree, h: jax.Array, seen: jax.Array, key) -> jax.Array:
@@ -145,7 +142,7 @@ def _mlp(c: BodyConfig, w: Tree, h: jax.Array, key) -> jax.Array:
 
 def init_cache(c: BodyConfig, batch: int, length: int, dtype=None) -> Cache:
     """An empty cache of `length` slots."""
-    return attend.new_cache(c.layers, batch, length, c.kv_heads, c.head_width, dtype or carrier(c.dtype))
+    return new_cache(c.layers, batch, length, c.kv_heads, c.head_width, dtype or carrier(c.dtype))
 
 
 def unrolled(c: BodyConfig, params: Tree) -> tuple[BodyConfig, Tree]:

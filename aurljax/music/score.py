@@ -107,7 +107,7 @@ class Score:
 
     def __repr__(self) -> str:
         return (
-            f"Score({len(self)} notes, {len(self.tracks)} tracks, {len(self.bar_ticks) - 1} bars, "
+            f"Score({len(self)} notes, {len(self.tracks)} tracks, {self.bar_count} bars, "
             f"{self.seconds(self.end):.1f} s, resolution {self.resolution})"
         )
 
