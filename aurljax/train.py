@@ -61,7 +61,6 @@ def train(
         check(parts)
         data, valid = datasets(parts)
         progress = progress or Progress(run.steps, None if jax.process_index() == 0 else io.StringIO())
-        writable(workdir)
         checkpoints = stack.enter_context(Checkpoints(workdir, run.keep, describe(parts, data)))
         now, start = begin(parts, workdir, data, progress)
         log = stack.enter_context(Log(workdir, start, run.steps, progress))
@@ -108,17 +107,6 @@ def datasets(parts: Parts) -> tuple[Dataset, Dataset | None]:
     return data, Dataset(corpus, parts.codec, "valid", *rows, shuffle=False) if config.run.eval_every else None
 
 
-def writable(workdir: epath.Path) -> None:
-    """Makes the run's folder; UserError if it cannot be written."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / f".probe-{jax.process_index()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"{workdir} cannot be the run's folder ({error.strerror}); choose another") from error
-
-
 def describe(parts: Parts, data: Dataset) -> dict[str, Any]:
     """The metadata of every checkpoint of this run."""
     codec = parts.codec
@@ -149,7 +137,10 @@ def begin(parts: Parts, workdir: epath.Path, data: Dataset, progress: Progress) 
         if found.metadata["data"]["corpus"] != data.corpus.digest:
             progress.note(f"the corpus {data.corpus.path} is not the one that step {found.step} was trained on")
     if jax.process_index() == 0:
-        (workdir / "config.json").write_text(json.dumps(tree, indent=2) + "\n")
+        try:
+            (workdir / "config.json").write_text(json.dumps(tree, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"{workdir / 'config.json'} cannot be written: {error.strerror}") from error
     return (checkpoint.load_state(found.path, state.abstract(parts)), found.step) if saved else (state.new(parts), 0)
 
 

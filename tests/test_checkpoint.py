@@ -1,6 +1,7 @@
 """Checkpoints: equal on any mesh, described, verified, and every damage named."""
 
 import json
+import resource
 import shutil
 import threading
 import time
@@ -233,6 +234,25 @@ def test_a_failure_in_the_background_is_told_by_the_next_call(tmp_path):
         shutil.rmtree(tmp_path / "run")
         (tmp_path / "run").write_text("")
         checkpoints.save(filled(parts()), 5)
+
+
+def test_a_full_disk_is_told_in_one_sentence(tmp_path, caplog):
+    """As the kernel tells it when a file may not grow; the checkpoint before stays whole."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with on():
+        first = saved(tmp_path, parts(), 5)
+        try:
+            with (
+                pytest.raises(CheckpointError, match=f"cannot write checkpoints to {tmp_path}"),
+                checkpoint.Checkpoints(tmp_path, 2, META) as checkpoints,
+            ):
+                resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+                checkpoints.save(filled(parts(), 6), 6)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert checkpoint.steps(tmp_path / "checkpoints") == [5]
+        assert same(first, checkpoint.load_state(tmp_path, state.abstract(parts())))
+    assert not [r for r in caplog.records if "orbax" in r.pathname]
 
 
 def test_nothing_is_left_running_and_nothing_is_printed(tmp_path, capfd, caplog):

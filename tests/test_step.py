@@ -59,6 +59,16 @@ def test_accumulated_is_the_full_batch(mesh):
         assert a == pytest.approx(b, rel=1e-5)
 
 
+def test_loss_and_gradient_are_means_over_the_weight():
+    """A batch beside a copy of itself is the same batch."""
+    batch = random_batch(0, VOCAB)
+    twice = jax.tree.map(lambda x: np.concatenate([x, x]), batch)
+    with on(1, 1):
+        one, two = (run(parts(), [b])[1][0] for b in (batch, twice))
+    assert two["weight"] == 2 * one["weight"] == 2 * batch.weights.sum()
+    assert one | {"weight": 0} == pytest.approx(two | {"weight": 0}, rel=1e-5)
+
+
 SLOW = [pytest.param(m, s, marks=pytest.mark.slow) for m in ("bigram", "decoder") for s in ((4, 2), (8, 1), (2, 4))][1:]
 
 
