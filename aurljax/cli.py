@@ -42,7 +42,7 @@ def ingest(args: argparse.Namespace) -> None:
             args.paths, args.out, workers=args.workers, splits=args.splits,
             fractions=(args.valid, args.test), progress=counter.update,
         )  # fmt: skip
-    print(report)
+    print(f"{args.out}: " + "\n".join(report.lines()))
 
 
 def train(args: argparse.Namespace) -> None:

@@ -52,6 +52,18 @@ class Report:
     repairs: dict[str, int]  # kind of repair: files
     unchanged: bool = False  # there was nothing to do
 
+    def lines(self, most: int = 5) -> list[str]:
+        """What happened, in words; of the files skipped, so many with their reasons."""
+        splits = ", ".join(f"{n:,} {split}" for split, n in self.splits.items())
+        out = ["nothing to do: this corpus is complete"] if self.unchanged else []
+        out.append(f"{self.pieces:,} pieces of {self.files:,} files ({splits})")
+        out += [f"{len(self.duplicates):,} files repeat the music of another"] * bool(self.duplicates)
+        out += [f"repaired in {n:,} files: {what}" for what, n in sorted(self.repairs.items(), key=lambda r: -r[1])]
+        out += [f"skipped {id}: {reason}" for id, reason in list(self.skipped.items())[:most]]
+        if len(self.skipped) > most:
+            out.append(f"... and {len(self.skipped) - most:,} more skipped; {REPORT} lists them all")
+        return out
+
 
 def assemble(plan: Plan, chunks: list[Path], stage: Path, out: Path) -> Report:
     """Writes the corpus of the staged chunks to `out`, the manifest last; UserError if there is no piece in them."""
