@@ -66,6 +66,8 @@ def train(
         log = stack.enter_context(Log(workdir, start, run.steps, progress))
         interruption = stack.enter_context(Interruption())
         train_step, eval_step = step.train_step(parts), step.eval_step(parts)
+        if start >= run.steps:
+            progress.note(f"step {start} is reached; raise run.steps to go on")
 
         stopped, at = False, start
         batches = data.iterate(start, run.steps, jax.process_index(), jax.process_count()) if start < run.steps else ()
@@ -102,6 +104,8 @@ def check(parts: Parts) -> None:
 def datasets(parts: Parts) -> tuple[Dataset, Dataset | None]:
     """The training split, and the held-out split if the run evaluates; UserError where the corpus lacks one."""
     config = parts.config
+    if not config.data.corpus:
+        raise UserError("data.corpus names no folder; set it to one that `aurljax ingest` made")
     corpus, rows = Corpus(config.data.corpus), (config.data.length, config.data.batch)
     data = Dataset(corpus, parts.codec, "train", *rows, seed=config.seed, transpose=config.data.transpose)
     return data, Dataset(corpus, parts.codec, "valid", *rows, shuffle=False) if config.run.eval_every else None

@@ -74,7 +74,7 @@ def bigram_config(**sections) -> config.Config:
     return config.from_dict(tree)
 
 
-def random_batch(seed: int, vocab: int, rows: int = 8, length: int = 16) -> Batch:
+def random_batch(seed: int, vocab: int, rows: int = 16, length: int = 16) -> Batch:
     """Random ids with uneven weights, so that parts of a batch weigh unequally."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(0, vocab, (rows, length + 1)).astype(np.int32)

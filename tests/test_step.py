@@ -50,10 +50,8 @@ def tree_equal(a, b):
 
 def test_accumulated_is_the_full_batch(mesh):
     """Parts of unequal weight, so that a mean of means would differ. Sums differ in order alone: 1e-6."""
-    batches = [random_batch(i, VOCAB, rows=16) for i in range(2)]
-    (full, metrics), (cut, same) = (
-        run(parts(data={"batch": 16}, optim={"accumulation": count}), batches) for count in (1, 4)
-    )
+    batches = [random_batch(i, VOCAB) for i in range(2)]
+    (full, metrics), (cut, same) = (run(parts(optim={"accumulation": count}), batches) for count in (1, 4))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), full.params, cut.params)
     for a, b in zip(metrics, same, strict=True):
         assert a == pytest.approx(b, rel=1e-5)
@@ -87,14 +85,14 @@ def test_losses_agree_on_meshes(model, shape):
 def test_a_repeating_pattern_is_learned():
     batch = random_batch(0, VOCAB)
     pattern = np.resize(np.random.default_rng(0).permutation(VOCAB), 17).astype(np.int32)
-    batch = batch._replace(tokens=np.tile(pattern[:-1], (8, 1)), targets=np.tile(pattern[1:], (8, 1)))
+    batch = batch._replace(tokens=np.tile(pattern[:-1], (16, 1)), targets=np.tile(pattern[1:], (16, 1)))
     with on(1, 1):
         _, log = run(parts(optim={"learning_rate": 0.05}), [batch] * 30)
     assert log[-1]["loss"] < 0.3 * log[0]["loss"] and log[-1]["accuracy"] > log[0]["accuracy"]
 
 
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(mesh):
-    p = parts(optim={"ema": 0.9})
+    p = parts(optim={"ema": 0.5})
     good = random_batch(0, VOCAB)
     bad = good._replace(weights=np.where(np.arange(16) == 3, np.nan, good.weights).astype(np.float32))
     before, _ = run(p, [good])
@@ -122,7 +120,7 @@ def test_a_run_compiles_one_step(mesh):
 
 
 def test_abstract_state_has_the_types_of_the_state(mesh):
-    p = parts(optim={"ema": 0.9})
+    p = parts(optim={"ema": 0.5})
     made, after = new(p), run(p, [random_batch(0, VOCAB)])[0]
     abstract = state.abstract(p)
     for other in (made, after):
@@ -148,7 +146,7 @@ def test_averages_follow_their_formula():
 
 
 def test_frozen_entries_stay_and_have_no_optimizer_state():
-    p = parts(optim={"ema": 0.9})
+    p = parts(optim={"ema": 0.5})
     with on(1, 1):
         first = new(p)
         first = first.replace(**jax.tree.map(np.asarray, {"params": first.params, "frozen": first.frozen}))
@@ -181,9 +179,9 @@ def test_decay_shrinks_matrices_and_nothing_else(optimizer):
     spec = {"layer": params.stacked({"w": params.Param((4, 4), (None, None)), "scale": params.Param((4,), (None,))}, 3)}
     labels = jax.tree.map(lambda _: "main", spec, is_leaf=is_param)
     with on(1, 1):
-        weights = jax.tree.map(lambda s: jnp.ones(s.shape), spec, is_leaf=is_param)
+        weights = jax.tree.map(lambda s: np.ones(s.shape, np.float32), spec, is_leaf=is_param)
         tx = optim.make(p.config.optim, 10, spec, labels)
-        updates, _ = tx.update(jax.tree.map(jnp.zeros_like, weights), tx.init(weights), weights)
+        updates, _ = jax.jit(lambda w: tx.update(jax.tree.map(jnp.zeros_like, w), tx.init(w), w))(weights)
     np.testing.assert_allclose(updates["layer"]["w"], -0.05, rtol=1e-6)
     np.testing.assert_array_equal(updates["layer"]["scale"], 0)
 
@@ -194,10 +192,10 @@ def test_clipping_bounds_the_first_moment():
             p = parts(optim={"clip": clip, "b1": 0.0, "weight_decay": 0.0})
             spec = {"w": params.Param((4,), (None,))}
             tx = optim.make(p.config.optim, 10, spec, {"w": "main"})
-            weights = {"w": jnp.zeros(4)}
-            _, after = tx.update({"w": jnp.full(4, 50.0)}, tx.init(weights), weights)
+            weights, grads = {"w": np.zeros(4, np.float32)}, {"w": np.full(4, 50, np.float32)}
+            _, after = jax.jit(lambda g, w, tx=tx: tx.update(g, tx.init(w), w))(grads, weights)
             moments = [x for x in jax.tree.leaves(after) if x.shape == (4,)]
-            assert float(jnp.linalg.norm(moments[0])) == pytest.approx(norm)
+            assert np.linalg.norm(moments[0]) == pytest.approx(norm)
 
 
 @pytest.mark.parametrize(("name", "half"), [("cosine", 0.55), ("linear", 0.55), ("constant", 1.0)])

@@ -231,6 +231,7 @@ def test_every_field_of_a_config_is_read(corpus, tmp_path, monkeypatch):
     ("sections", "words"),
     [
         ({"data": {"corpus": "nowhere"}}, "nowhere"),
+        ({"data": {"corpus": ""}}, "data.corpus names no folder"),
         ({"data": {"batch": 6}}, "data.batch=6 .* 4 devices .*nearest that works is 8"),
         ({"data": {"batch": 12}, "optim": {"accumulation": 2}}, "data.batch=12 .*accumulation=2; .*works is 16"),
         ({"model": {"d_model": 6}}, "d_model|embed"),

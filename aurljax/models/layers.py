@@ -102,7 +102,7 @@ def _linear_backward(axes, dtype, out, saved, g):
         dw = mesh.einsum(f"{lead}{ins},{lead}{outs}->{ins}{outs}", low, g, of_w)
     elif x.size <= g.size:  # move the narrower of the two
         low = moved(low, (*range(k, x.ndim), *range(k)))
-        dw = mesh.einsum(f"{ins}{lead},{lead}{outs}->{ins}{outs}", low, g, of_w)
+        dw = moved(mesh.einsum(f"{ins}{lead},{lead}{outs}->{ins}{outs}", low, g, of_w), tuple(range(w.ndim)))
     else:
         g, n = moved(g, (*range(k, g.ndim), *range(k))), len(ins)
         dw = mesh.einsum(f"{outs}{lead},{lead}{ins}->{outs}{ins}", g, low, PartitionSpec(*of_w[n:], *of_w[:n]))
