@@ -94,11 +94,9 @@ def _render(args: argparse.Namespace, path: Path, score) -> None:
 def _check(corpus, paths: list[Path], scores: list) -> None:
     from aurljax.evaluate import copied
 
-    index = copied.Index({piece.id: corpus[i] for i, piece in enumerate(corpus.pieces)})
+    index = copied.Index.of(corpus)
     for path, score in zip(paths, scores, strict=True):
-        c = index.longest(score)
-        found = f"{c.notes} notes ({c.bars:g} bars, {c.seconds:g} s) from bar {c.bar}, as in {c.piece} from bar {c.piece_bar}"
-        print(f"{path}: longest passage shared with the corpus: {found if c.notes else 'none'}")
+        print(f"{path}: longest passage shared with the corpus: {index.longest(score)}")
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -123,7 +121,9 @@ def evaluate(args: argparse.Namespace) -> None:
     for name, label in (("nats_per_id", "nats per id"), ("nats_per_note", "nats per note"),
                         ("bits_per_second", "bits per second")):  # fmt: skip
         print(f"{label:18}{found[name]:10.4f}{found['legal_' + name]:22.4f}")
-    print(f"{'illegal mass':18}{found['illegal_mass']:10.2%}{'uniform: ' + format(found['uniform_nats_per_id'], '.4f'):>22}")
+    print(
+        f"{'illegal mass':18}{found['illegal_mass']:10.2%}{'uniform: ' + format(found['uniform_nats_per_id'], '.4f'):>22}"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -159,7 +159,9 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--temperature", type=float, default=1.0, help="0: always the likeliest id (1)")
     c.add_argument("--top-k", type=int, default=0, metavar="K", help="only the K likeliest ids (0: all)")
     c.add_argument("--top-p", type=float, default=1.0, metavar="P", help="only ids that make up this mass (1)")
-    c.add_argument("--min-p", type=float, default=0.0, metavar="P", help="only ids this likely beside the likeliest (0)")
+    c.add_argument(
+        "--min-p", type=float, default=0.0, metavar="P", help="only ids this likely beside the likeliest (0)"
+    )
     c.add_argument("--check", metavar="CORPUS", help="report the longest passage shared with a corpus")
     c.add_argument("--png", action="store_true", help="write a piano roll beside each file")
     c.add_argument("--wav", action="store_true", help="write an audio preview beside each file")

@@ -36,8 +36,9 @@ def make(data: int = 1, model: int = 1) -> Mesh:
     if data == -1:
         data = max(1, len(devices) // model)
     if data * model > len(devices):
-        raise UserError(f"mesh: {data} x {model} needs {data * model} devices and there are {len(devices)}; "
-                        "lower data or model")
+        raise UserError(
+            f"mesh: {data} x {model} needs {data * model} devices and there are {len(devices)}; lower data or model"
+        )
     return jax.make_mesh((data, model), ("data", "model"), devices=devices[: data * model])
 
 
@@ -86,8 +87,10 @@ def divide(name: str, size: int, axis: str | None) -> None:
     n = ways(axis)
     if size % n:
         near = max(n, round(size / n) * n)
-        raise UserError(f"{name} = {size} cannot be cut into {n} equal parts along the mesh axis "
-                        f"'{RULES[axis]}'; the nearest that works is {near}")
+        raise UserError(
+            f"{name} = {size} cannot be cut into {n} equal parts along the mesh axis "
+            f"'{RULES[axis]}'; the nearest that works is {near}"
+        )
 
 
 # ---- the words of model code ----------------------------------------------------------------------------------------

@@ -41,7 +41,9 @@ def is_param(x) -> bool:
 
 def stacked(spec: Tree, layers: int) -> Tree:
     """The declaration of `layers` copies with a leading axis, as `jax.lax.scan` wants them."""
-    return jax.tree.map(lambda p: replace(p, shape=(layers, *p.shape), axes=("layers", *p.axes)), spec, is_leaf=is_param)
+    return jax.tree.map(
+        lambda p: replace(p, shape=(layers, *p.shape), axes=("layers", *p.axes)), spec, is_leaf=is_param
+    )
 
 
 def init(spec: Tree, key: jax.Array) -> Tree:
@@ -84,7 +86,7 @@ def stack(layers: dict[str, Tree]) -> Tree:
 def unstack(layers: Tree) -> dict[str, Tree]:
     """The inverse of `stack`: a tree with a leading layer axis -> {"0": tree, ...}."""
     number = jax.tree.leaves(layers)[0].shape[0]
-    return {str(i): jax.tree.map(lambda w: w[i], layers) for i in range(number)}
+    return {str(i): jax.tree.map(lambda w, i=i: w[i], layers) for i in range(number)}
 
 
 def _draw(p: Param, paths: list, key: jax.Array) -> list[jax.Array]:

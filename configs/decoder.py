@@ -1,6 +1,6 @@
 """A decoder for a corpus of one's own, in three sizes; `base` and `large` want accelerators.
 
-    aurljax train --config=configs/decoder.py:base --config.data.corpus=CORPUS --workdir=runs/base
+aurljax train --config=configs/decoder.py:base --config.data.corpus=CORPUS --workdir=runs/base
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """A model that trains in seconds on a laptop's CPU, to see every part work.
 
-    aurljax train --config=configs/tiny.py --config.data.corpus=CORPUS --workdir=runs/tiny
+aurljax train --config=configs/tiny.py --config.data.corpus=CORPUS --workdir=runs/tiny
 """
 
 from ml_collections import ConfigDict

@@ -90,7 +90,9 @@ def test_gradients_agree(name, heads, kv, mesh):
 def test_bfloat16_operands_come_close(backend):
     q, k, v = inputs()
     with meshes.use(meshes.make()):
-        for a, b in zip(gradients(backend, Mask(), q, k, v), gradients(backend, Mask(), q, k, v, "bfloat16"), strict=True):
+        for a, b in zip(
+            gradients(backend, Mask(), q, k, v), gradients(backend, Mask(), q, k, v, "bfloat16"), strict=True
+        ):
             assert np.linalg.norm(a - b) < 0.02 * np.linalg.norm(a)  # bfloat16 holds 8 bits
 
 

@@ -68,7 +68,9 @@ def test_a_prompt_is_continued(home, tmp_path):
         assert generate(home, tmp_path / out, "--prompt", str(tmp_path / "p.mid"), "--bars", "1") == 0
     assert (tmp_path / "a/000.mid").read_bytes() == (tmp_path / "b/000.mid").read_bytes()
     score, prompt = aurljax.load_midi(tmp_path / "a/000.mid"), aurljax.load_midi(tmp_path / "p.mid")
-    assert np.array_equal(score.notes[: len(prompt)][["onset", "pitch", "track"]], prompt.notes[["onset", "pitch", "track"]])
+    assert np.array_equal(
+        score.notes[: len(prompt)][["onset", "pitch", "track"]], prompt.notes[["onset", "pitch", "track"]]
+    )
     assert 2 <= aurljax.codec("score").bars(score) + 1 <= 3
 
 
@@ -88,7 +90,12 @@ def test_evaluate(home, capsys):
 def test_training_again_goes_on(home, tmp_path, capsys):
     shutil.copytree(home / "run", tmp_path / "run")
     tree = json.loads((tmp_path / "run/config.json").read_text())
-    flags = [f"--config.{s}.{k}={v}" for s in ("data", "run", "mesh") for k, v in tree[s].items() if k not in ("transpose", "steps")]
+    flags = [
+        f"--config.{s}.{k}={v}"
+        for s in ("data", "run", "mesh")
+        for k, v in tree[s].items()
+        if k not in ("transpose", "steps")
+    ]
     train = ["train", f"--config={TINY}", *flags, "--workdir", str(tmp_path / "run")]
     assert main([*train, "--config.run.steps=14"]) == 0
     assert "going on from" in capsys.readouterr().err
@@ -110,7 +117,10 @@ def test_bad_input_is_one_sentence(case, home, tmp_path, capsys):
     (tmp_path / "file").write_text("not a folder")
     if case in ("truncated", "flipped", "codec"):
         shutil.copytree(home / "run", tmp_path / "run")
-        biggest = max((p for p in (tmp_path / "run/checkpoints").glob("*/params/**/*") if p.is_file()), key=lambda p: p.stat().st_size)
+        biggest = max(
+            (p for p in (tmp_path / "run/checkpoints").glob("*/params/**/*") if p.is_file()),
+            key=lambda p: p.stat().st_size,
+        )
         content = bytearray(biggest.read_bytes())
         content[len(content) // 2] ^= 1
         biggest.write_bytes(content[: len(content) // 2] if case == "truncated" else content)
@@ -166,8 +176,12 @@ def test_bad_input_is_one_sentence(case, home, tmp_path, capsys):
 
 def test_what_is_imported():
     """--help imports no jax; generating imports no note-seq, matplotlib, tensorboard or grain."""
-    script = "import sys; from aurljax.cli import main\ntry: main(['--help'])\nexcept SystemExit as e: assert not e.code\n"
-    heavy = "sorted({'jax', 'numpy', 'orbax', 'grain', 'note_seq', 'matplotlib'} & {m.split('.')[0] for m in sys.modules})"
+    script = (
+        "import sys; from aurljax.cli import main\ntry: main(['--help'])\nexcept SystemExit as e: assert not e.code\n"
+    )
+    heavy = (
+        "sorted({'jax', 'numpy', 'orbax', 'grain', 'note_seq', 'matplotlib'} & {m.split('.')[0] for m in sys.modules})"
+    )
     run = subprocess.run([sys.executable, "-c", script + f"print({heavy})"], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
     script = "import sys, aurljax.model, aurljax.cli, aurljax.music.midi, aurljax.evaluate.likelihood\n"

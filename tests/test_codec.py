@@ -163,7 +163,9 @@ def test_tempo_never_drifts():
         error = np.abs(clock - score.seconds(where * score.resolution / 24))
         assert (step[1:] != step[:-1]).all()
         usec = np.append(score.tempo["usec"], 500_000)
-        jump = 0 if on_grid else np.ptp(usec) / 48e6  # a tempo that changes between positions is moved by up to half of one
+        jump = (
+            0 if on_grid else np.ptp(usec) / 48e6
+        )  # a tempo that changes between positions is moved by up to half of one
         assert error.max() <= 0.005 + 2 * jump
 
 

@@ -109,7 +109,9 @@ def legality(rows, batch, most):
     with meshes.use(meshes.make()):
         for seed in range(rows // batch):
             w = weights(seed)
-            for row in generate(plan(most, temperature=2.0), [START] * batch, range(seed * batch, (seed + 1) * batch), w=w):
+            for row in generate(
+                plan(most, temperature=2.0), [START] * batch, range(seed * batch, (seed + 1) * batch), w=w
+            ):
                 count = int((row > 0).sum())
                 ids = np.concatenate([START, row[:count]])
                 full += count == most
@@ -163,7 +165,7 @@ def test_samplers_keep_what_they_say():
         uniform = np.asarray([np.roll(u, i) for i in range(40)]).T
         cumulative = np.cumsum(weight / weight.sum(1, keepdims=True), 1)
         want = (cumulative[:, None] <= uniform[:, :, None]).sum(-1)
-        assert (drawn.T == want).mean() > 0.99  # but for ties within rounding
+        assert (want == drawn.T).mean() > 0.99  # but for ties within rounding
     assert np.array_equal(sample(Sampler(temperature=0), jnp.asarray(logits), None, u), logits.argmax(1))
 
 

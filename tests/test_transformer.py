@@ -19,7 +19,9 @@ from aurljax.models.cache import grow
 from aurljax.models.transformer import unrolled
 
 DECODER = family("decoder")
-CONFIG = DECODER.config(vocab=37, features=(("beat", 5), ("bar", 7)), d_model=32, layers=2, heads=8, kv_heads=4, d_ff=48)
+CONFIG = DECODER.config(
+    vocab=37, features=(("beat", 5), ("bar", 7)), d_model=32, layers=2, heads=8, kv_heads=4, d_ff=48
+)
 ROWS, T = 8, 24
 
 
@@ -43,8 +45,14 @@ def pack(lengths=(T,), seed=0, rows=ROWS):
         return np.tile(x.astype(dtype), (rows, 1))
 
     features = {name: rng.integers(0, size, (rows, T)).astype(np.int32) for name, size in CONFIG.features}
-    return Batch(ids[:, :-1].astype(np.int32), ids[:, 1:].astype(np.int32), tile(segments > 0, np.float32),
-                 tile(segments), tile(positions), features)
+    return Batch(
+        ids[:, :-1].astype(np.int32),
+        ids[:, 1:].astype(np.int32),
+        tile(segments > 0, np.float32),
+        tile(segments),
+        tile(positions),
+        features,
+    )
 
 
 def create(config):
@@ -59,7 +67,9 @@ def create(config):
     weights = jax.tree_util.tree_map_with_path(draw, spec, is_leaf=params.is_param)
     if config.scan:
         layers = weights["body"]["layers"]
-        weights["body"]["layers"] = jax.tree.map(lambda *w: np.stack(w), *(layers[str(i)] for i in range(config.layers)))
+        weights["body"]["layers"] = jax.tree.map(
+            lambda *w: np.stack(w), *(layers[str(i)] for i in range(config.layers))
+        )
     return jax.tree.map(lambda w, x: jax.device_put(w, x.sharding), weights, params.abstract(DECODER.spec(config)))
 
 
@@ -100,8 +110,10 @@ def test_no_output_before_a_changed_token_moves(single):
     weights, batch = create(CONFIG), pack()
     before = forward(CONFIG, weights, batch)
     for t in (0, 9, T - 1):
-        for changed in (batch._replace(tokens=batch.tokens.copy()),
-                        batch._replace(features={**batch.features, "bar": batch.features["bar"].copy()})):
+        for changed in (
+            batch._replace(tokens=batch.tokens.copy()),
+            batch._replace(features={**batch.features, "bar": batch.features["bar"].copy()}),
+        ):
             leaf = changed.tokens if changed.features is batch.features else changed.features["bar"]
             leaf[:, t] = (leaf[:, t] + 1) % 7
             after = forward(CONFIG, weights, changed)
@@ -167,8 +179,20 @@ def test_every_parameter_has_a_gradient(tie, single):
         assert np.isfinite(g).all() and np.abs(g).max() > 0, path
 
 
-@pytest.mark.parametrize("change", [dict(rope_theta=100.0), dict(kv_heads=2), dict(heads=4), dict(tie_embeddings=False),
-                                    dict(dtype="bfloat16"), dict(d_ff=64), dict(layers=2), dict(features=())], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(rope_theta=100.0),
+        dict(kv_heads=2),
+        dict(heads=4),
+        dict(tie_embeddings=False),
+        dict(dtype="bfloat16"),
+        dict(d_ff=64),
+        dict(layers=2),
+        dict(features=()),
+    ],
+    ids=str,
+)
 def test_every_size_and_option_changes_the_output(change):
     small = replace(CONFIG, layers=1)
     base, other = on_one(small, pack()), on_one(replace(small, **change), pack())
@@ -178,8 +202,10 @@ def test_every_size_and_option_changes_the_output(change):
 def test_dropout_needs_a_key_and_follows_it(single):
     config = replace(CONFIG, dropout=0.2)
     weights, batch = create(config), meshes.place(pack())
-    plain, a, b, again = (np.asarray(logits(config, weights, batch, None, k)[0])
-                          for k in (None, jax.random.key(1), jax.random.key(2), jax.random.key(1)))
+    plain, a, b, again = (
+        np.asarray(logits(config, weights, batch, None, k)[0])
+        for k in (None, jax.random.key(1), jax.random.key(2), jax.random.key(1))
+    )
     np.testing.assert_array_equal(plain, forward(CONFIG, weights, pack()))
     np.testing.assert_array_equal(a, again)
     assert min(np.abs(a - b).max(), np.abs(a - plain).max()) > 1e-2
@@ -190,8 +216,11 @@ def test_dropout_needs_a_key_and_follows_it(single):
 # ---- ways of computing that must agree ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("change", "shape"), [(dict(remat=True), (1, 1)), (dict(scan=True), (1, 1)),
-                                               (dict(scan=True, remat=True), (4, 2))], ids=str)
+@pytest.mark.parametrize(
+    ("change", "shape"),
+    [(dict(remat=True), (1, 1)), (dict(scan=True), (1, 1)), (dict(scan=True, remat=True), (4, 2))],
+    ids=str,
+)
 def test_scan_and_remat_change_nothing(change, shape):
     """Loss and gradients from the same weights; the stacked gradient is the separate ones."""
     (loss, aux), gradient = alone()
@@ -210,8 +239,11 @@ def alone():
         return jax.device_get(loss_and_gradient(CONFIG, create(CONFIG), meshes.place(pack((10, 12)))))
 
 
-@pytest.mark.parametrize("shape", [(4, 2), pytest.param((8, 1), marks=pytest.mark.slow),
-                                   pytest.param((2, 4), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(4, 2), pytest.param((8, 1), marks=pytest.mark.slow), pytest.param((2, 4), marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_every_mesh_computes_the_same(shape):
     (loss, aux), gradient = alone()
     with meshes.use(meshes.make(*shape)):
@@ -258,7 +290,9 @@ def test_bfloat16_products_have_bfloat16_operands_and_float32_sums(single):
     config = replace(CONFIG, dtype="bfloat16")
     weights, batch = create(config), meshes.place(pack())
     text = loss_and_gradient.lower(config, weights, batch).as_text()
-    types = re.findall(r"stablehlo\.dot_general.*: \(tensor<[\dx]*(\w+)>, tensor<[\dx]*(\w+)>\) -> tensor<[\dx]*(\w+)>", text)
+    types = re.findall(
+        r"stablehlo\.dot_general.*: \(tensor<[\dx]*(\w+)>, tensor<[\dx]*(\w+)>\) -> tensor<[\dx]*(\w+)>", text
+    )
     assert len(types) >= 3 * 7 and set(types) == {("bf16", "bf16", "f32")}
     (low, _), g_low = loss_and_gradient(config, weights, batch)
     (high, _), g_high = loss_and_gradient(CONFIG, weights, batch)
@@ -278,22 +312,29 @@ def test_cross_entropy_is_minus_the_log_probability():
     np.testing.assert_allclose(nats, plain(x), rtol=1e-5)
     np.testing.assert_array_equal(correct, x.argmax(-1) == t)
     weigh = np.arange(5.0)
-    np.testing.assert_allclose(jax.grad(lambda x: (losses.cross_entropy(x, t)[0] * weigh).sum())(x),
-                               jax.grad(lambda x: (plain(x) * weigh).sum())(x), atol=1e-6)
+    np.testing.assert_allclose(
+        jax.grad(lambda x: (losses.cross_entropy(x, t)[0] * weigh).sum())(x),
+        jax.grad(lambda x: (plain(x) * weigh).sum())(x),
+        atol=1e-6,
+    )
 
 
 # ---- what cannot be -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("change", "sentence"), [
-    (dict(kv_heads=3), "kv_heads = 3: must divide heads = 8"),
-    (dict(d_model=40), "d_model = 40: must be a multiple of .* the nearest is 48|32"),
-    (dict(dtype="float16"), "choose one of float32, bfloat16"),
-    (dict(attention="flash"), "choose one of auto, xla, chunked"),
-    (dict(dropout=1.0), "dropout = 1.0"),
-    (dict(layers=0), "layers = 0"),
-    (dict(vocab=1), "vocab = 1"),
-], ids=str)
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (dict(kv_heads=3), "kv_heads = 3: must divide heads = 8"),
+        (dict(d_model=40), "d_model = 40: must be a multiple of .* the nearest is 48|32"),
+        (dict(dtype="float16"), "choose one of float32, bfloat16"),
+        (dict(attention="flash"), "choose one of auto, xla, chunked"),
+        (dict(dropout=1.0), "dropout = 1.0"),
+        (dict(layers=0), "layers = 0"),
+        (dict(vocab=1), "vocab = 1"),
+    ],
+    ids=str,
+)
 def test_impossible_configs_are_refused_with_the_reason(change, sentence):
     with pytest.raises(UserError, match=sentence):
         replace(CONFIG, **change)

@@ -185,7 +185,9 @@ def main(argv: list[str] | None = None) -> int:
     commands.choices["decode"].add_argument("--plain", action="store_true")
     args = parser.parse_args(argv)
     found = args.run(args)
-    print(json.dumps({"bench": args.command} | {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}))
+    print(
+        json.dumps({"bench": args.command} | {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()})
+    )
     return 0
 
 

@@ -30,7 +30,7 @@ class Plan:
     family: Family
     config: Any
     codec: Codec | None
-    sampler: Sampler = Sampler()
+    sampler: Sampler
     most: int = 512
     segment: int = 256  # the cache grows by so many slots, so that attention reads only what exists
 
@@ -46,8 +46,9 @@ def left_padded(prompts: list[np.ndarray], multiple: int = 64) -> tuple[np.ndarr
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def generate(plan: Plan, params, prompt: jax.Array, start: jax.Array, keys: jax.Array, bars: jax.Array,
-             seconds: jax.Array) -> jax.Array:
+def generate(
+    plan: Plan, params, prompt: jax.Array, start: jax.Array, keys: jax.Array, bars: jax.Array, seconds: jax.Array
+) -> jax.Array:
     """int32 [B, most]: the ids that follow prompt [B, P], whose rows begin at start [B]; 0 after the end.
 
     keys [B]: one random key a row. bars, seconds [B]: no further bar begins after so many new bars, or once so much

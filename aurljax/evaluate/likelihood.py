@@ -88,7 +88,9 @@ def rows(codec: Any, score: Score, context: int) -> Iterator[tuple[np.ndarray, i
     after = np.concatenate([[0], np.cumsum(lengths)])
     done, count = 0, len(lengths)
     while done < count:
-        begin = max(int(np.searchsorted(after, after[done] - context // 2, "right")) - 1, 0)  # half a context of bars before
+        begin = max(
+            int(np.searchsorted(after, after[done] - context // 2, "right")) - 1, 0
+        )  # half a context of bars before
         stop = int(np.searchsorted(after, after[begin] + context + 1 - overhead, "right")) - 1
         if stop <= done:  # a bar that does not fit after so much context takes what fits
             begin = stop = done

@@ -12,6 +12,7 @@ from aurljax import mesh
 from aurljax.models.attention import HIDDEN, Mask, attention
 from aurljax.models.layers import contract, on_cpu
 
+
 @struct.dataclass
 class Cache:
     """Keys and values of slots 0..length-1, one buffer a layer, K and V apart so that both can be donated.

@@ -45,8 +45,14 @@ def spec(c: DecoderConfig) -> Tree:
     return tree
 
 
-def apply(c: DecoderConfig, params: Tree, inputs: Inputs, condition=None, cache: Cache | None = None,
-          key: jax.Array | None = None) -> tuple[jax.Array, Cache | None]:
+def apply(
+    c: DecoderConfig,
+    params: Tree,
+    inputs: Inputs,
+    condition=None,
+    cache: Cache | None = None,
+    key: jax.Array | None = None,
+) -> tuple[jax.Array, Cache | None]:
     """Logits [B, T, V] float32 of the next id, and the cache.
 
     Training: cache None; rows are causal and isolated by `inputs.segments`. Prefill: a cache and left-padded rows
@@ -85,6 +91,12 @@ def prepare(c: DecoderConfig, params: Tree) -> tuple[DecoderConfig, Tree]:
 
 
 DECODER = Family(
-    name="decoder", config=DecoderConfig, spec=spec, apply=apply, init_cache=transformer.init_cache, loss=loss,
-    labels=labels, prepare=prepare,
+    name="decoder",
+    config=DecoderConfig,
+    spec=spec,
+    apply=apply,
+    init_cache=transformer.init_cache,
+    loss=loss,
+    labels=labels,
+    prepare=prepare,
 )

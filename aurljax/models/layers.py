@@ -68,8 +68,9 @@ def linear(x: jax.Array, w: jax.Array, axes: Axes, dtype: str, out: str | None =
     (default: what is carried between products).
     """
     lead, ins, outs = _letters(x, w, axes)
-    y = mesh.einsum(f"{lead}{ins},{ins}{outs}->{lead}{outs}", x.astype(DTYPES[dtype]), _whole(x, w, axes, dtype),
-                    mesh.spec(axes))
+    y = mesh.einsum(
+        f"{lead}{ins},{ins}{outs}->{lead}{outs}", x.astype(DTYPES[dtype]), _whole(x, w, axes, dtype), mesh.spec(axes)
+    )
     return y.astype(out or carrier(dtype))
 
 

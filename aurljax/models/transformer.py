@@ -42,11 +42,15 @@ class BodyConfig:
     def __post_init__(self):
         for field in ("d_model", "layers", "heads", "kv_heads", "d_ff"):
             _require(getattr(self, field) >= 1, f"{field} = {getattr(self, field)}: must be at least 1")
-        _require(self.heads % self.kv_heads == 0,
-                 f"kv_heads = {self.kv_heads}: must divide heads = {self.heads}, so that each serves as many queries")
-        _require(self.d_model % (2 * self.heads) == 0,
-                 f"d_model = {self.d_model}: must be a multiple of 2 x heads = {2 * self.heads} (rotary pairs); "
-                 f"the nearest is {max(1, round(self.d_model / (2 * self.heads))) * 2 * self.heads}")
+        _require(
+            self.heads % self.kv_heads == 0,
+            f"kv_heads = {self.kv_heads}: must divide heads = {self.heads}, so that each serves as many queries",
+        )
+        _require(
+            self.d_model % (2 * self.heads) == 0,
+            f"d_model = {self.d_model}: must be a multiple of 2 x heads = {2 * self.heads} (rotary pairs); "
+            f"the nearest is {max(1, round(self.d_model / (2 * self.heads))) * 2 * self.heads}",
+        )
         _require(self.dtype in DTYPES, f"dtype = {self.dtype!r}: choose one of {', '.join(DTYPES)}")
         known = ("auto", *BACKENDS)
         _require(self.attention in known, f"attention = {self.attention!r}: choose one of {', '.join(known)}")
@@ -84,8 +88,15 @@ def spec(c: BodyConfig) -> Tree:
     return {"layers": layers, "norm": Param((d,), (None,), "ones")}
 
 
-def body(c: BodyConfig, params: Tree, h: jax.Array, positions: jax.Array | None, mask: Mask,
-         cache: Cache | None = None, key: jax.Array | None = None) -> tuple[jax.Array, Cache | None]:
+def body(
+    c: BodyConfig,
+    params: Tree,
+    h: jax.Array,
+    positions: jax.Array | None,
+    mask: Mask,
+    cache: Cache | None = None,
+    key: jax.Array | None = None,
+) -> tuple[jax.Array, Cache | None]:
     """Embeddings h [B, T, d] -> normed outputs [B, T, d] and the cache with T more slots.
 
     With a cache, positions and mask follow from its index and start. A key turns dropout on.

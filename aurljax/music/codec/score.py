@@ -24,9 +24,7 @@ RESOLUTION = GRID * UNIT
 POSITIONS = 8 * GRID  # the longest bar
 VELOCITIES, LONG = 32, 31
 DRUMS = 128  # the `program` value of a drum track
-METERS = tuple(
-    (n, d) for d, most in ((2, 4), (4, 8), (8, 16), (16, 15)) for n in range(1, most + 1)
-)  # whose bars fit
+METERS = tuple((n, d) for d, most in ((2, 4), (4, 8), (8, 16), (16, 15)) for n in range(1, most + 1))  # whose bars fit
 BAR = np.array([4 * GRID * n // d for n, d in METERS])  # positions per bar of each meter
 MICRO = np.array([m for m in range(-10, 10) if m])  # ticks beside the grid
 SLOTS = ("position", "track", "pitch", "velocity", "micro", "long", "duration")
@@ -175,10 +173,13 @@ class ScoreCodec:
         events = (2 * ticks * GRID + score.resolution) // (2 * score.resolution)
         tempi = np.array(tempo.write(score, GRID, int(max(events.max(), notes["at"].max(initial=0)))))
         lines, meter = _bars(score, int(max(tempi[-1, 0], notes["at"].max(initial=0))), lost)
-        count = 1 + max(  # bars after the last thing written are not part of the piece
-            np.searchsorted(lines, tempi[-1, 0], "right") - 1,
-            np.searchsorted(lines, notes["at"].max(initial=0), "right") - 1,
-            np.flatnonzero(np.append(True, meter[1:] != meter[:-1]))[-1],
+        count = (
+            1
+            + max(  # bars after the last thing written are not part of the piece
+                np.searchsorted(lines, tempi[-1, 0], "right") - 1,
+                np.searchsorted(lines, notes["at"].max(initial=0), "right") - 1,
+                np.flatnonzero(np.append(True, meter[1:] != meter[:-1]))[-1],
+            )
         )
         return Layout(lines[: count + 1], meter[:count], tempi, tracks, notes, lost)
 
@@ -189,7 +190,9 @@ class ScoreCodec:
         ids = np.asarray(tokens, np.int64)
         ids = ids[: len(ids) - np.argmax(ids[::-1] != 0)] if ids.any() else ids[:0]
         if len(ids) and not 0 <= ids.min() <= ids.max() < len(self.vocabulary):
-            raise CodecError(f"ids must lie in 0..{len(self.vocabulary) - 1}; this sequence has {ids.min()}..{ids.max()}")
+            raise CodecError(
+                f"ids must lie in 0..{len(self.vocabulary) - 1}; this sequence has {ids.min()}..{ids.max()}"
+            )
         kind, value, number = self.vocabulary.kind[ids], self.vocabulary.value[ids], self.vocabulary.index
         at = {k: np.flatnonzero(kind == i) for k, i in number.items()}
         self._check(at, kind)
@@ -251,7 +254,13 @@ class ScoreCodec:
         opened = np.flatnonzero((kind == n["pitch"]) | (kind == n["coarse"]) | inner)
         if len(opened) and (opened[-1] + 1 == len(kind) or len(at["pitch"]) != len(at["duration"])):
             raise CodecError(f"id {opened[-1]} opens a note or tempo that is not completed")
-        for need, by in (("bar", "meter"), ("meter", "bar"), ("bar", "position"), ("position", "pitch"), ("track", "pitch")):
+        for need, by in (
+            ("bar", "meter"),
+            ("meter", "bar"),
+            ("bar", "position"),
+            ("position", "pitch"),
+            ("track", "pitch"),
+        ):
             if len(at[by]) and (not len(at[need]) or (need != "meter" and at[need][0] > at[by][0])):
                 raise CodecError(f"`{by}` stands before any `{need}`")
         if len(at["coarse"]) != len(at["fine"]):
