@@ -36,7 +36,7 @@ class Cache:
 def new_cache(layers: int, batch: int, length: int, heads: int, width: int, dtype) -> Cache:
     """An empty cache for `heads` key heads, in the layout its reads are fastest in (a CPU's; an accelerator's is bhtd)."""
     mesh.divide("batch (rows)", batch, "batch")
-    layout = ("bhtd", "bhtd") if not on_cpu() else ("bthd", "bthd") if batch == 1 else ("bhdt", "bhtd")
+    layout = _layout(batch)
     size = {"b": batch, "h": heads, "t": length, "d": width}
 
     def buffers(order: str):
@@ -76,6 +76,10 @@ def cached_attention(q: jax.Array, k: jax.Array, v: jax.Array, cache: Cache, lay
     p = jax.nn.softmax(jnp.where(seen[:, None, None], scores, HIDDEN))
     out = contract(f"bhgt,{cache.layout[1]}->bhgd", p, values, dtype)
     return out.reshape(b, h, d)[:, :, None].astype(q.dtype), keys, values
+
+
+def _layout(batch: int) -> tuple[str, str]:
+    return ("bhtd", "bhtd") if not on_cpu() else ("bthd", "bthd") if batch == 1 else ("bhdt", "bhtd")
 
 
 def _axes(order: str) -> mesh.Axes:
