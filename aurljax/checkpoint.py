@@ -60,6 +60,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         with _writing(self.directory):
+            self._clear()
             self._context = ocp.Context()
             # Else a folder that cannot be made leaves threads waiting for it, and the process cannot end.
             self._context.async_options.create_directories_asynchronously = False
@@ -67,10 +68,17 @@ class Checkpoints(contextlib.AbstractContextManager):
                 self.directory,
                 context=self._context,
                 preservation_policy=ocp.training.preservation_policies.LatestN(keep),
-                cleanup_tmp_directories=True,
             )
             for step in steps(self.directory):  # a run killed between commit and digests
                 self._seal(self.directory / str(step))
+
+    def _clear(self) -> None:
+        """Removes what a run killed in a save left. Orbax would do it in the background, and take the frozen weights
+        that are being written meanwhile for such a leftover."""
+        if jax.process_index() == 0 and self.directory.is_dir():
+            for path in self.directory.iterdir():
+                if ".orbax-checkpoint-tmp" in path.name:
+                    path.rmtree()
 
     def save(self, state: State, step: int) -> None:
         """Starts saving the state of a step, unless it is saved already; returns once the devices' memory is copied."""
