@@ -106,14 +106,14 @@ def test_queries_may_begin_later_than_keys(backend):
     np.testing.assert_allclose(out, by_hand(q, k, v, mask), atol=2e-6)
 
 
-@pytest.mark.parametrize("rows", [1, 4])
-def test_cache_is_the_whole_read_in_pieces(rows):
+@pytest.mark.parametrize(("rows", "kv"), [(1, 1), (1, 2), (4, 1), (4, 2)])
+def test_cache_is_the_whole_read_in_pieces(rows, kv):
     """Prefill 7, continue with 4, then one at a time, growing: the same as all at once."""
-    q, k, v = inputs(rows=rows, t=20)
-    start = np.array([0, 5, 2, 6], np.int32)[:rows]
+    q, k, v = inputs(rows=rows, kv=kv, t=20)
+    start = np.array([5, 0, 2, 6], np.int32)[:rows]
     with meshes.use(meshes.make()):
         whole = attend.attention(q, k, v, Mask(start=start), "xla")
-        cache = new_cache(1, rows, 12, 2, 6, jnp.float32).replace(start=jnp.asarray(start))
+        cache = new_cache(1, rows, 12, kv, 6, jnp.float32).replace(start=jnp.asarray(start))
         step = jax.jit(lambda cache, q, k, v: cached_attention(q, k, v, cache, 0, "auto", "float32"))
         outs, at = [], 0
         for n in (7, 4, *[1] * 9):

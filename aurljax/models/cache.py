@@ -18,7 +18,7 @@ class Cache:
     """Keys and values of slots 0..length-1, one buffer a layer, K and V apart so that both can be donated.
 
     All rows write at the common `index`; row b's slots begin at start[b] (rows are padded on the left).
-    layout: the order of (batch, heads, time, width) in k and in v.
+    layout: the order of b(atch), h(eads), t(ime) and d (width) in k and in v; a single row or head has no axis.
     """
 
     k: tuple[jax.Array, ...]
@@ -34,10 +34,11 @@ class Cache:
 
 
 def new_cache(layers: int, batch: int, length: int, heads: int, width: int, dtype) -> Cache:
-    """An empty cache for `heads` key heads, in the layout its reads are fastest in (a CPU's; an accelerator's is bhtd)."""
+    """An empty cache for `heads` key heads, in the layout its reads are fastest in."""
     mesh.divide("batch (rows)", batch, "batch")
-    layout = _layout(batch)
+    mesh.divide("kv_heads", heads, "heads")
     size = {"b": batch, "h": heads, "t": length, "d": width}
+    layout = tuple("".join(a for a in order if a in "td" or size[a] > 1) for order in _orders())
 
     def buffers(order: str):
         shape = tuple(size[a] for a in order)
@@ -62,34 +63,46 @@ def cached_attention(q: jax.Array, k: jax.Array, v: jax.Array, cache: Cache, lay
 
     -> [B, H, T, D] and the layer's two buffers. More slots than the cache has: the caller grows it first.
     """
-    keys = _write(cache.k[layer], k, cache.index, cache.layout[0])
-    values = _write(cache.v[layer], v, cache.index, cache.layout[1])
+    keys, values = (
+        _write(buffers[layer], new, cache.index, order)
+        for buffers, new, order in zip((cache.k, cache.v), (k, v), cache.layout, strict=True)
+    )
     if q.shape[2] > 1:
-        whole = (_ordered(x, order, "bhtd") for x, order in zip((keys, values), cache.layout, strict=True))
         mask = Mask(start=cache.start, offset=cache.index)
-        return attention(q, *(x.astype(q.dtype) for x in whole), mask, backend, dtype), keys, values
+        whole = (_read(x, order).astype(q.dtype) for x, order in zip((keys, values), cache.layout, strict=True))
+        return attention(q, *whole, mask, backend, dtype), keys, values
     b, h, _, d = q.shape
-    one = (q[:, :, 0] / math.sqrt(d)).reshape(b, k.shape[1], h // k.shape[1], d)
-    scores = contract(f"bhgd,{cache.layout[0]}->bhgt", one, keys, dtype)
+    rows = "".join(a for a in "bh" if a in cache.layout[0])
+    size = {"b": b, "h": k.shape[1], "g": h // k.shape[1], "d": d}
+    one = jnp.reshape(q / math.sqrt(d), [size[a] for a in rows + "gd"], out_sharding=mesh.spec(_axes(rows + "gd")))
+    scores = contract(f"{rows}gd,{cache.layout[0]}->{rows}gt", one, keys, dtype)
     slot = jnp.arange(scores.shape[-1])
     seen = (slot <= cache.index) & (slot >= cache.start[:, None])
-    p = jax.nn.softmax(jnp.where(seen[:, None, None], scores, HIDDEN))
-    out = contract(f"bhgt,{cache.layout[1]}->bhgd", p, values, dtype)
-    return out.reshape(b, h, d)[:, :, None].astype(q.dtype), keys, values
+    seen = jnp.expand_dims(seen, range(1, len(rows) + 1)) if "b" in rows else seen
+    p = jax.nn.softmax(jnp.where(seen, scores, HIDDEN))
+    out = contract(f"{rows}gt,{cache.layout[1]}->{rows}gd", p, values, dtype)
+    return jnp.reshape(out, q.shape, out_sharding=mesh.spec(_axes("bhtd"))).astype(q.dtype), keys, values
 
 
-def _layout(batch: int) -> tuple[str, str]:
-    return ("bhtd", "bhtd") if not on_cpu() else ("bthd", "bthd") if batch == 1 else ("bhdt", "bhtd")
+def _orders() -> tuple[str, str]:
+    """Axes of k and v in memory. On a CPU products of one query want the contracted axis of k before time; an axis of
+    size one would make XLA copy the whole cache at every step."""
+    return ("bhdt", "bhtd") if on_cpu() else ("bhtd", "bhtd")
 
 
 def _axes(order: str) -> mesh.Axes:
     return tuple({"b": "batch", "h": "heads"}.get(a) for a in order)
 
 
-def _ordered(x: jax.Array, have: str, want: str) -> jax.Array:
-    return x.transpose([have.index(a) for a in want])
-
-
 def _write(buffer: jax.Array, new: jax.Array, index: jax.Array, order: str) -> jax.Array:
-    new = jax.sharding.reshard(_ordered(new, "bhtd", order).astype(buffer.dtype), jax.typeof(buffer).sharding.spec)
+    new = new.squeeze([i for i, a in enumerate("bh") if a not in order])
+    have = "".join(a for a in "bhtd" if a in order)
+    new = new.transpose([have.index(a) for a in order]).astype(buffer.dtype)
+    new = jax.sharding.reshard(new, jax.typeof(buffer).sharding.spec)
     return jax.lax.dynamic_update_slice_in_dim(buffer, new, index, order.index("t"))
+
+
+def _read(buffer: jax.Array, order: str) -> jax.Array:
+    """[B, KV, T, D]."""
+    have = buffer.transpose([order.index(a) for a in "bhtd" if a in order])
+    return jnp.expand_dims(have, [i for i, a in enumerate("bh") if a not in order])
