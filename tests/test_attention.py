@@ -81,7 +81,7 @@ def test_gradients_agree(name, heads, kv, mesh):
     heads, kv = heads * 2, kv * 2
     q, k, v = (jax.device_put(x, meshes.sharding(("batch", "heads", None, None))) for x in inputs(kv, heads))
     mask = jax.tree.map(lambda x: jax.device_put(x, meshes.sharding(("batch",))), MASKS[name])
-    for a, b in zip(gradients("chunked", mask, q, k, v), gradients("xla", mask, q, k, v), strict=True):
+    for a, b in zip(gradients("blocks", mask, q, k, v), gradients("xla", mask, q, k, v), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5)
         assert jax.typeof(a) == jax.typeof(q if a.shape == q.shape else k)
 

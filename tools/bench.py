@@ -24,9 +24,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def seconds(run: Callable[[], object], least: int = 3, wall: float = 3.0) -> float:
-    """Median seconds of `run`, warmed up, over at least `least` runs and `wall` seconds."""
-    run()
+def seconds(run: Callable[[], object], least: int = 3, wall: float = 3.0, warm: int = 1) -> float:
+    """Median seconds of `run` over at least `least` runs and `wall` seconds, after `warm` that do not count."""
+    for _ in range(warm):
+        run()
     times: list[float] = []
     while len(times) < least or sum(times) < wall:
         begun = time.perf_counter()
@@ -114,7 +115,7 @@ def train(args: argparse.Namespace) -> dict:
             now, metrics = run(now, batch)
             jax.block_until_ready(metrics)
 
-        t = seconds(go)
+        t = seconds(go, warm=5)  # the first steps still ask the system for memory
         count = params.count(parts.family.spec(parts.model))
     return {"size": args.size, "dtype": args.dtype, "batch": args.batch, "length": args.length, "parameters": count,
             "tokens_per_s": args.batch * args.length / t, "ms_per_step": 1e3 * t}  # fmt: skip

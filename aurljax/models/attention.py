@@ -6,7 +6,9 @@ reads key head h // (H / KV).
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from functools import partial
 
 import jax
@@ -16,7 +18,7 @@ from flax import struct
 from aurljax.models.layers import contract, moved, on_cpu
 
 HIDDEN = -1e30  # finite: a row that sees nothing (padding) gives a mean, not NaN
-CHUNK = 128
+BLOCK, MOST = 64, 8  # slots of a block, blocks of a row (then blocks grow): more would take long to compile
 
 
 @struct.dataclass
@@ -32,34 +34,32 @@ class Mask:
     start: jax.Array | None = None
     offset: jax.Array | None = None
 
-    def end(self, stop: int, slots: int) -> int:
+    def reach(self, stop: int, slots: int) -> int:
         """How many slots queries before `stop` can need; known while tracing."""
         return min(stop, slots) if self.causal and self.offset is None else slots
 
-    def block(self, scores: jax.Array, first: int) -> jax.Array:
-        """Hide what queries first.. may not see in scores [B, KV, G, q, s] (slots 0..s-1)."""
+    def block(self, scores: jax.Array, row: int = 0, column: int = 0) -> jax.Array:
+        """Hide what may not be seen in scores [B, KV, G, q, s] of the queries from `row` and the slots from `column`."""
         rows, slots = scores.shape[-2:]
-        seen = None
-
-        def both(a, b):
-            return b if a is None else a & b
-
-        slot = jax.lax.broadcasted_iota(jnp.int32, (rows, slots), 1)
-        if self.causal:
-            query = jax.lax.broadcasted_iota(jnp.int32, (rows, slots), 0) + first
-            query = query if self.offset is None else query + self.offset
-            seen = (slot <= query)[None]
+        slot = jax.lax.broadcasted_iota(jnp.int32, (rows, slots), 1) + column
+        parts = []
+        if self.causal and (self.offset is not None or column + slots > row + 1):
+            query = jax.lax.broadcasted_iota(jnp.int32, (rows, slots), 0) + row
+            parts.append((slot <= (query if self.offset is None else query + self.offset))[None])
         if self.segments is not None:
-            seen = both(seen, self.segments[:, first : first + rows, None] == self.segments[:, None, :slots])
+            own, others = self.segments[:, row : row + rows], self.segments[:, column : column + slots]
+            parts.append(own[:, :, None] == others[:, None, :])
         if self.start is not None:
-            seen = both(seen, slot[None] >= self.start[:, None, None])
-        return scores if seen is None else jnp.where(seen[:, None, None], scores, HIDDEN)
+            parts.append(slot[None] >= self.start[:, None, None])
+        if not parts:
+            return scores
+        return jnp.where(functools.reduce(operator.and_, parts)[:, None, None], scores, HIDDEN)
 
 
 def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask, backend: str = "auto", dtype: str = "float32"):
     """softmax(q k / sqrt(D)) v over what `mask` shows -> [B, H, T, D] in q's type; products with operands in `dtype`."""
     if backend == "auto":
-        backend = "chunked" if on_cpu() else "xla"
+        backend = "blocks" if on_cpu() else "xla"
     b, h, t, d = q.shape
     kv = k.shape[1]
     out = BACKENDS[backend](q.reshape(b, kv, h // kv, t, d), k, v, mask, dtype)
@@ -69,51 +69,54 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask, backend: str
 def _xla(q, k, v, mask: Mask, dtype: str):
     """The reference: as the formula is written."""
     scores = contract("bhgqd,bhkd->bhgqk", q / math.sqrt(q.shape[-1]), k, dtype)
-    return contract("bhgqk,bhkd->bhgqd", jax.nn.softmax(mask.block(scores, 0)), v, dtype)
+    return contract("bhgqk,bhkd->bhgqd", jax.nn.softmax(mask.block(scores)), v, dtype)
 
 
-def _chunked(q, k, v, mask: Mask, dtype: str):
-    """By chunks of queries, nothing of size T x S kept: the backward pass builds the probabilities again
-    (Dao et al. 2022), transposed by a move in memory where a product would contract two leading axes."""
+def _blocks(q, k, v, mask: Mask, dtype: str):
+    """By blocks of queries and slots, nothing of size T x S kept: the backward pass builds the probabilities again
+    (Dao et al. 2022). Unrolled, so that blocks nothing is seen of are left out and a block stays in a core's cache."""
 
     dot = partial(contract, dtype=dtype)
+    size = BLOCK * -(-k.shape[2] // (MOST * BLOCK))
 
-    def scores(q, k, mask, first):
-        return mask.block(dot("bhgqd,bhkd->bhgqk", q, k), first)
+    def cut(x, axis):
+        return [
+            jax.lax.slice_in_dim(x, i, min(i + size, x.shape[axis]), axis=axis) for i in range(0, x.shape[axis], size)
+        ]
+
+    def scores(qi, kj, i, j, mask):
+        return mask.block(dot("bhgqd,bhkd->bhgqk", qi, kj), i * size, j * size)
+
+    def reach(qs, ks, i, mask):
+        return -(-mask.reach(i * size + qs[i].shape[3], sum(x.shape[2] for x in ks)) // size)
 
     def forward(q, k, v, mask):
+        qs, ks, vs = cut(q / math.sqrt(q.shape[-1]), 3), cut(k, 2), cut(v, 2)
         outs, logs = [], []
-        q = q / math.sqrt(q.shape[-1])
-        for first in range(0, q.shape[3], CHUNK):
-            qi = q[:, :, :, first : first + CHUNK]
-            end = mask.end(first + qi.shape[3], k.shape[2])
-            s = scores(qi, k[:, :, :end], mask, first)
-            top = s.max(-1, keepdims=True)
-            p = jnp.exp(s - top)
-            total = p.sum(-1, keepdims=True)
-            outs.append(dot("bhgqk,bhkd->bhgqd", p, v[:, :, :end]) / total)
+        for i, qi in enumerate(qs):
+            s = [scores(qi, ks[j], i, j, mask) for j in range(reach(qs, ks, i, mask))]
+            top = functools.reduce(jnp.maximum, (x.max(-1, keepdims=True) for x in s))
+            p = [jnp.exp(x - top) for x in s]
+            total = sum(x.sum(-1, keepdims=True) for x in p)
+            outs.append(sum(dot("bhgqk,bhkd->bhgqd", x, vj) for x, vj in zip(p, vs, strict=False)) / total)
             logs.append(top + jnp.log(total))
-        out = jnp.concatenate(outs, 3)
-        return out, (q, k, v, mask, out, jnp.concatenate(logs, 3))
+        return jnp.concatenate(outs, 3), (qs, ks, vs, mask, outs, logs)
 
     def backward(saved, g):
-        q, k, v, mask, out, log = saved
-        mean = (g * out).sum(-1, keepdims=True)
-        dq, dk, dv = [], jnp.zeros_like(k), jnp.zeros_like(v)
-        for first in range(0, q.shape[3], CHUNK):
-            part = (slice(None),) * 3 + (slice(first, first + CHUNK),)
-            qi, gi = q[part], g[part]
-            end = mask.end(first + qi.shape[3], k.shape[2])
-            ki, vi = k[:, :, :end], v[:, :, :end]
-            p = jnp.exp(scores(qi, ki, mask, first) - log[part])
-            ds = p * (dot("bhgqd,bhkd->bhgqk", gi, vi) - mean[part])
-            dq.append(dot("bhgqk,bhkd->bhgqd", ds, ki) / math.sqrt(q.shape[-1]))
-            order = "bhgqk"
-            if on_cpu() and dtype == "bfloat16":
-                order, p, ds = "bhkgq", *(moved(z.astype(dtype), (0, 1, 4, 2, 3)) for z in (p, ds))
-            dv = dv.at[:, :, :end].add(dot(f"{order},bhgqd->bhkd", p, gi).astype(v.dtype))
-            dk = dk.at[:, :, :end].add(dot(f"{order},bhgqd->bhkd", ds, qi).astype(k.dtype))
-        return jnp.concatenate(dq, 3).astype(q.dtype), dk, dv, None
+        qs, ks, vs, mask, outs, logs = saved
+        dq, dk, dv = ([jnp.zeros_like(x) for x in xs] for xs in (qs, ks, vs))
+        for i, (qi, gi) in enumerate(zip(qs, cut(g, 3), strict=True)):
+            mean = (gi * outs[i]).sum(-1, keepdims=True)
+            for j in range(reach(qs, ks, i, mask)):
+                p = jnp.exp(scores(qi, ks[j], i, j, mask) - logs[i])
+                ds = p * (dot("bhgqd,bhkd->bhgqk", gi, vs[j]) - mean)
+                dq[i] += dot("bhgqk,bhkd->bhgqd", ds, ks[j]).astype(q.dtype)
+                order = "bhgqk"
+                if on_cpu() and dtype == "bfloat16":
+                    order, p, ds = "bhkgq", *(moved(z.astype(dtype), (0, 1, 4, 2, 3)) for z in (p, ds))
+                dv[j] += dot(f"{order},bhgqd->bhkd", p, gi).astype(v.dtype)
+                dk[j] += dot(f"{order},bhgqd->bhkd", ds, qi).astype(k.dtype)
+        return jnp.concatenate(dq, 3) / math.sqrt(q.shape[-1]), jnp.concatenate(dk, 2), jnp.concatenate(dv, 2), None
 
     @jax.custom_vjp
     def attend(q, k, v, mask):
@@ -123,4 +126,4 @@ def _chunked(q, k, v, mask: Mask, dtype: str):
     return attend(q, k, v, mask)
 
 
-BACKENDS = {"xla": _xla, "chunked": _chunked}
+BACKENDS = {"xla": _xla, "blocks": _blocks}
