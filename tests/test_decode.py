@@ -30,7 +30,7 @@ def keys(rows, seed=1):
 
 
 def plan(most, **sampler):
-    return loop.Plan(DECODER, CONFIG, CODEC, Sampler(**sampler), most, segment=40)
+    return loop.Plan(DECODER, CONFIG, CODEC, Sampler(**sampler), most, segments=3)
 
 
 PLAN = plan(64, temperature=1.3, top_p=0.97)  # two segments of the cache; one plan, so that it is compiled once

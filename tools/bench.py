@@ -135,7 +135,7 @@ def decode(args: argparse.Namespace) -> dict:
     model = dataclasses.replace(parts.model, features=()) if args.plain else parts.model
     with mesh.use(mesh.make()):
         weights = params.init(parts.family.spec(model), jax.random.key(0))
-        plan = loop.Plan(parts.family, model, None if args.plain else _endless(), Sampler(), args.new, args.segment)
+        plan = loop.Plan(parts.family, model, None if args.plain else _endless(), Sampler(), args.new, args.segments)
         ids, start = loop.left_padded([np.array([parts.codec.vocabulary.id("start")])] * args.batch)
         keys = jax.random.split(jax.random.key(1), args.batch)
         limits = loop.limits(args.batch, None, None, False)
@@ -182,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
         c.set_defaults(run=run)
     commands.choices["train"].add_argument("--length", type=int, default=512)
     commands.choices["decode"].add_argument("--new", type=int, default=512)
-    commands.choices["decode"].add_argument("--segment", type=int, default=256)
+    commands.choices["decode"].add_argument("--segments", type=int, default=4)
     commands.choices["decode"].add_argument("--plain", action="store_true")
     args = parser.parse_args(argv)
     found = args.run(args)

@@ -21,6 +21,7 @@ from aurljax.music.codec import Codec
 from aurljax.music.codec.grammar import UNLIMITED
 
 State = dict[str, jax.Array]
+LINE = 16  # float32 numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Plan:
     codec: Codec | None
     sampler: Sampler
     most: int = 512
-    segment: int = 256  # the cache grows by so many slots, so that attention reads only what exists
+    segments: int = 4  # the cache grows so many times, so that attention reads little more than exists
 
 
 def left_padded(prompts: list[np.ndarray], multiple: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +57,6 @@ def generate(
     """
     config, params = plan.family.prepare(plan.config, params)
     batch, width = prompt.shape
-    lengths = [*range(plan.segment, plan.most, plan.segment), plan.most]
     cache = plan.family.init_cache(config, batch, width).replace(start=mesh.gather(start, ("batch",)))
     state, features = _read(plan, prompt, start)
     state |= {"left": jnp.full_like(start, plan.most), "bars_left": bars, "seconds": state["clock"] + seconds}
@@ -64,11 +64,18 @@ def generate(
     random = uniforms(keys, jnp.arange(plan.most))
     run = functools.partial(_step, plan, config, params, random)
     carry = (jnp.int32(0), logits, cache, state, jnp.zeros((batch, plan.most), jnp.int32))
-    for length in lengths:
+    for length in _lengths(plan, width):
         index, logits, cache, state, out = carry
-        carry = (index, logits, grow(cache, width + length), state, out)
-        carry = jax.lax.while_loop(lambda c, stop=length: (c[0] < stop) & ~jnp.all(_done(plan, c[3])), run, carry)
+        carry = (index, logits, grow(cache, length), state, out)
+        stop = min(length - width, plan.most)
+        carry = jax.lax.while_loop(lambda c, stop=stop: (c[0] < stop) & ~jnp.all(_done(plan, c[3])), run, carry)
     return carry[4]
+
+
+def _lengths(plan: Plan, width: int) -> list[int]:
+    """Lengths the cache grows to: whole lines of memory, since products over ragged ones take twice as long."""
+    parts = min(plan.segments, -(-plan.most // LINE))
+    return sorted({-(-(width + plan.most * i // parts) // LINE) * LINE for i in range(1, parts + 1)})
 
 
 def _step(plan: Plan, config, params, random: jax.Array, carry):

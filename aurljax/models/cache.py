@@ -10,7 +10,7 @@ from flax import struct
 
 from aurljax import mesh
 from aurljax.models.attention import HIDDEN, Mask, attention
-from aurljax.models.layers import contract, on_cpu
+from aurljax.models.layers import contract
 
 
 @struct.dataclass
@@ -18,19 +18,20 @@ class Cache:
     """Keys and values of slots 0..length-1, one buffer a layer, K and V apart so that both can be donated.
 
     All rows write at the common `index`; row b's slots begin at start[b] (rows are padded on the left).
-    layout: the order of b(atch), h(eads), t(ime) and d (width) in k and in v; a single row or head has no axis.
+    axes: the order of b(atch), h(eads), t(ime) and d (width) in memory; a single row or head has none, since an axis of
+    size one makes XLA:CPU copy the whole cache at every step.
     """
 
     k: tuple[jax.Array, ...]
     v: tuple[jax.Array, ...]
     index: jax.Array
     start: jax.Array
-    layout: tuple[str, str] = struct.field(pytree_node=False)
+    axes: str = struct.field(pytree_node=False)
 
     @property
     def length(self) -> int:
         """Number of slots."""
-        return self.k[0].shape[self.layout[0].index("t")]
+        return self.k[0].shape[self.axes.index("t")]
 
 
 def new_cache(layers: int, batch: int, length: int, heads: int, width: int, dtype) -> Cache:
@@ -38,23 +39,21 @@ def new_cache(layers: int, batch: int, length: int, heads: int, width: int, dtyp
     mesh.divide("batch (rows)", batch, "batch")
     mesh.divide("kv_heads", heads, "heads")
     size = {"b": batch, "h": heads, "t": length, "d": width}
-    layout = tuple("".join(a for a in order if a in "td" or size[a] > 1) for order in _orders())
+    axes = "".join(a for a in "bhtd" if a in "td" or size[a] > 1)
 
-    def buffers(order: str):
-        shape = tuple(size[a] for a in order)
-        return tuple(jnp.zeros(shape, dtype, out_sharding=mesh.spec(_axes(order))) for _ in range(layers))
+    def buffers():
+        shape = tuple(size[a] for a in axes)
+        return tuple(jnp.zeros(shape, dtype, out_sharding=mesh.spec(_logical(axes))) for _ in range(layers))
 
     start = jnp.zeros(batch, jnp.int32, out_sharding=mesh.spec(("batch",)))
-    return Cache(buffers(layout[0]), buffers(layout[1]), jnp.int32(0), start, layout)
+    return Cache(buffers(), buffers(), jnp.int32(0), start, axes)
 
 
 def grow(cache: Cache, length: int) -> Cache:
     """The cache with room for `length` slots. A loop that grows it in segments reads only what exists."""
 
-    def pad(x, order):
-        return jnp.pad(x, [(0, length - cache.length if a == "t" else 0) for a in order])
-
-    k, v = (tuple(pad(x, order) for x in xs) for xs, order in zip((cache.k, cache.v), cache.layout, strict=True))
+    wider = [(0, length - cache.length if a == "t" else 0) for a in cache.axes]
+    k, v = (tuple(jnp.pad(x, wider) for x in xs) for xs in (cache.k, cache.v))
     return cache.replace(k=k, v=v)
 
 
@@ -63,46 +62,35 @@ def cached_attention(q: jax.Array, k: jax.Array, v: jax.Array, cache: Cache, lay
 
     -> [B, H, T, D] and the layer's two buffers. More slots than the cache has: the caller grows it first.
     """
-    keys, values = (
-        _write(buffers[layer], new, cache.index, order)
-        for buffers, new, order in zip((cache.k, cache.v), (k, v), cache.layout, strict=True)
-    )
+    keys = _write(cache.k[layer], k, cache.index, cache.axes)
+    values = _write(cache.v[layer], v, cache.index, cache.axes)
     if q.shape[2] > 1:
         mask = Mask(start=cache.start, offset=cache.index)
-        whole = (_read(x, order).astype(q.dtype) for x, order in zip((keys, values), cache.layout, strict=True))
+        whole = (_read(x, cache.axes).astype(q.dtype) for x in (keys, values))
         return attention(q, *whole, mask, backend, dtype), keys, values
     b, h, _, d = q.shape
-    rows = "".join(a for a in "bh" if a in cache.layout[0])
+    rows = cache.axes[:-2]
     size = {"b": b, "h": k.shape[1], "g": h // k.shape[1], "d": d}
-    one = jnp.reshape(q / math.sqrt(d), [size[a] for a in rows + "gd"], out_sharding=mesh.spec(_axes(rows + "gd")))
-    scores = contract(f"{rows}gd,{cache.layout[0]}->{rows}gt", one, keys, dtype)
+    one = jnp.reshape(q / math.sqrt(d), [size[a] for a in rows + "gd"], out_sharding=mesh.spec(_logical(rows + "gd")))
+    scores = contract(f"{rows}gd,{cache.axes}->{rows}gt", one, keys, dtype)
     slot = jnp.arange(scores.shape[-1])
     seen = (slot <= cache.index) & (slot >= cache.start[:, None])
     seen = jnp.expand_dims(seen, range(1, len(rows) + 1)) if "b" in rows else seen
     p = jax.nn.softmax(jnp.where(seen, scores, HIDDEN))
-    out = contract(f"{rows}gt,{cache.layout[1]}->{rows}gd", p, values, dtype)
-    return jnp.reshape(out, q.shape, out_sharding=mesh.spec(_axes("bhtd"))).astype(q.dtype), keys, values
+    out = contract(f"{rows}gt,{cache.axes}->{rows}gd", p, values, dtype)
+    return jnp.reshape(out, q.shape, out_sharding=mesh.spec(_logical("bhtd"))).astype(q.dtype), keys, values
 
 
-def _orders() -> tuple[str, str]:
-    """Axes of k and v in memory. On a CPU products of one query want the contracted axis of k before time; an axis of
-    size one would make XLA copy the whole cache at every step."""
-    return ("bhdt", "bhtd") if on_cpu() else ("bhtd", "bhtd")
-
-
-def _axes(order: str) -> mesh.Axes:
+def _logical(order: str) -> mesh.Axes:
     return tuple({"b": "batch", "h": "heads"}.get(a) for a in order)
 
 
-def _write(buffer: jax.Array, new: jax.Array, index: jax.Array, order: str) -> jax.Array:
-    new = new.squeeze([i for i, a in enumerate("bh") if a not in order])
-    have = "".join(a for a in "bhtd" if a in order)
-    new = new.transpose([have.index(a) for a in order]).astype(buffer.dtype)
+def _write(buffer: jax.Array, new: jax.Array, index: jax.Array, axes: str) -> jax.Array:
+    new = new.squeeze([i for i, a in enumerate("bh") if a not in axes]).astype(buffer.dtype)
     new = jax.sharding.reshard(new, jax.typeof(buffer).sharding.spec)
-    return jax.lax.dynamic_update_slice_in_dim(buffer, new, index, order.index("t"))
+    return jax.lax.dynamic_update_slice_in_dim(buffer, new, index, axes.index("t"))
 
 
-def _read(buffer: jax.Array, order: str) -> jax.Array:
+def _read(buffer: jax.Array, axes: str) -> jax.Array:
     """[B, KV, T, D]."""
-    have = buffer.transpose([order.index(a) for a in "bhtd" if a in order])
-    return jnp.expand_dims(have, [i for i, a in enumerate("bh") if a not in order])
+    return jnp.expand_dims(buffer, [i for i, a in enumerate("bh") if a not in axes])
