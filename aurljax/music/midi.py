@@ -15,6 +15,7 @@ import numpy as np
 import symusic
 
 from aurljax.errors import UserError
+from aurljax.music import lenient
 from aurljax.music.interchange import from_note_sequence, to_note_sequence
 from aurljax.music.score import (
     CONTROL,
@@ -39,6 +40,7 @@ MAX_BARS = 1_000_000
 MAX_HOURS = 24
 MAX_TICK = (1 << 28) - 1  # the longest delta time a file can hold
 MAX_RESOLUTION = (1 << 15) - 1
+BYTES_PER_EVENT = 7  # more than any file's average without system exclusive
 CHANGE, BEND = CONTROL_KINDS.index("control"), CONTROL_KINDS.index("bend")
 
 
@@ -48,6 +50,10 @@ class MidiError(UserError):
     def __init__(self, path: str | os.PathLike, reason: str, offset: int | None = None):
         super().__init__(f"{path}: {reason}" + (f" (byte {offset})" if offset is not None else ""))
         self.path, self.reason, self.offset = str(path), reason, offset
+
+
+class _AbsurdError(MidiError):
+    """A file that can be parsed but whose times are no music's."""
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -64,39 +70,76 @@ def load(path: str | os.PathLike) -> Score:
 
 
 def read(data: bytes, path: str | os.PathLike = "<bytes>") -> tuple[Score, list[str]]:
-    """(score, the repairs in sentences) of the bytes of a MIDI file; raises nothing but MidiError."""
-    repairs: list[str] = []
+    """(score, the repairs in sentences) of the bytes of a MIDI file; raises nothing but MidiError.
+
+    symusic reads what is whole; what it refuses, or leaves much of, goes through the slower reader of damaged files.
+    """
     try:
-        score = _score(_parsed(data, path, repairs), repairs)
-        _refuse_absurd(score, path)
+        data, repairs = _midi_part(data, path)
+        score = _whole(data, path, repairs) if lenient.intact(data) else None
+        if score is None:
+            return _damaged(data, path, repairs), repairs
+        if _hidden(data, score):
+            with contextlib.suppress(MidiError):
+                told: list[str] = []
+                found = _damaged(data, path, told)
+                if len(found) > len(score):
+                    return found, told
         return score, repairs
     except MidiError:
         raise
-    except Exception as error:  # on arbitrary bytes the parser may raise anything
+    except Exception as error:  # on arbitrary bytes a parser may raise anything
         raise MidiError(path, f"cannot be parsed as MIDI: {_why(error)}") from error
 
 
-def _parsed(data: bytes, path: str | os.PathLike, repairs: list[str]) -> symusic.types.Score:
+def _midi_part(data: bytes, path: str | os.PathLike) -> tuple[bytes, list[str]]:
+    """The bytes from the header on, or from the first track where there is none."""
     if not data:
         raise MidiError(path, "the file is empty", 0)
     if len(data) > MAX_BYTES:
         raise MidiError(path, f"the file is larger than {MAX_BYTES >> 20} MiB")
-    start = data.find(b"MThd", 0, 1024)  # a RIFF file wraps a MIDI file
-    if start < 0:
+    head, track = data.find(b"MThd"), data.find(b"MTrk")
+    if head < 0 and track < 0:
         raise MidiError(path, "not a MIDI file, no MThd header found", 0)
-    if start:
-        repairs.append(f"skipped {start} bytes before the MThd header")
-        data = data[start:]
+    start = min(x for x in (head, track) if x >= 0)
+    return data[start:], [f"skipped {start} bytes before the MThd header"] * (start > 0)  # RIFF wraps a MIDI file
+
+
+def _whole(data: bytes, path: str | os.PathLike, repairs: list[str]) -> Score | None:
+    """The score as symusic reads it; None where it refuses or what it reads cannot be."""
+    told: list[str] = []
     try:
         parsed = symusic.Score.from_midi(data)
-    except RuntimeError:
-        parsed = symusic.Score.from_midi(data, sanitize_data=True)
-        repairs.append("lowered data bytes above 127 to 127")
-    if parsed.tpq < 1:
-        raise MidiError(path, "the division is 0 ticks per quarter note", start + 12)
-    if (count := parsed.note_num()) > MAX_NOTES:
+        _refuse_crowds(parsed.note_num(), path)
+        score = _score(parsed, told)
+        _refuse_absurd(score, path)
+    except (RuntimeError, _AbsurdError):
+        return None
+    repairs += told
+    return score
+
+
+def _damaged(data: bytes, path: str | os.PathLike, repairs: list[str]) -> Score:
+    try:
+        score = lenient.read(data, repairs, MAX_NOTES)
+    except ValueError as error:
+        raise MidiError(path, str(error), 0) from error
+    if not len(score):
+        raise MidiError(path, f"it is damaged, and no note in it can be read ({'; '.join(repairs) or 'no events'})")
+    score = score.replace(notes=_playable(score.notes, repairs))
+    _refuse_absurd(score, path)
+    return score
+
+
+def _hidden(data: bytes, score: Score) -> bool:
+    """Whether a file has many more bytes than the rows that were read: notes that nothing ends are left out unsaid."""
+    rows = 2 * len(score) + sum(map(len, (score.tempo, score.meter, score.key, score.controls)))
+    return len(data) > 200 + BYTES_PER_EVENT * rows + sum(len(t) + 16 for *_, t in score.texts)
+
+
+def _refuse_crowds(count: int, path: str | os.PathLike) -> None:
+    if count > MAX_NOTES:
         raise MidiError(path, f"{count} notes are more than {MAX_NOTES}")
-    return parsed
 
 
 def _score(parsed: symusic.types.Score, repairs: list[str]) -> Score:
@@ -154,14 +197,14 @@ def _refuse_absurd(score: Score, path: str | os.PathLike) -> None:
     tables = (score.onset, *(t["tick"] for t in (score.tempo, score.meter, score.key, score.controls)))
     first = [*(t[0] for t in tables if len(t)), *(tick for tick, _, _ in score.texts[:1])]
     if min(first, default=0) < 0 or score.duration.min(initial=0) < 0:
-        raise MidiError(path, "its times are longer than 2147483647 ticks")
+        raise _AbsurdError(path, "its times are longer than 2147483647 ticks")
     last = score.last_tick  # bounds come first, for time and bars are seldom worth counting: a bar is at least 1/128
     slowest = max(int(score.tempo["usec"].max(initial=0)), DEFAULT_USEC)
     limit = MAX_HOURS * 3600
     if last * slowest > limit * 1e6 * score.resolution and score.seconds(last) > limit:
-        raise MidiError(path, f"it lasts longer than {MAX_HOURS} hours")
+        raise _AbsurdError(path, f"it lasts longer than {MAX_HOURS} hours")
     if last > MAX_BARS * score.resolution / 32 and score.bar_count > MAX_BARS:
-        raise MidiError(path, f"it has more than {MAX_BARS} bars")
+        raise _AbsurdError(path, f"it has more than {MAX_BARS} bars")
 
 
 def _playable(notes: np.ndarray, repairs: list[str]) -> np.ndarray:
