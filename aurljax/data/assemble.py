@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aurljax.data import parse
-from aurljax.data.corpus import MANIFEST, SHARD_PIECES, SPLITS, VERSION, Piece, digest_of
-from aurljax.data.splits import by_content
+from aurljax.data import parse, similar
+from aurljax.data.corpus import MANIFEST, SHARD_PIECES, SPLITS, VERSION, Corpus, Piece, digest_of
+from aurljax.data.splits import Tunes, by_tune
 from aurljax.errors import UserError
 
 REPORT = "report.json"
@@ -28,16 +28,23 @@ class Plan:
     unnamed: tuple[str, ...]  # ids that a table of splits leaves out
     splits: dict[str, str] | None  # {id: split} of that table
     fractions: tuple[float, float]  # else the shares of valid and test
+    earlier: Corpus | None = None  # whose pieces keep their splits
 
     def inputs(self, shas: list[str]) -> str:
         """Hex hash of all that the corpus follows from; `shas` are the sha256 of the files found."""
         how = self.fractions if self.splits is None else self.splits
-        text = json.dumps([VERSION, how, [id for id, _ in self.found], shas], sort_keys=True)
+        before = self.earlier and self.earlier.digest
+        text = json.dumps([VERSION, how, before, [id for id, _ in self.found], shas], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def split(self, row: parse.Row) -> str:
-        """The split of a piece that was read."""
-        return by_content(row["digest"], self.fractions) if self.splits is None else self.splits[row["id"]]
+    def tunes(self, read: list[parse.Row]) -> Tunes:
+        """Split and cluster of every music that was read."""
+        sketches = {row["digest"]: similar.unpacked(row["sketch"]) for row in read}
+        before = {} if self.earlier is None else {p.digest: p.split for p in self.earlier.pieces}
+        for i, piece in enumerate(self.earlier.pieces if self.earlier else ()):
+            if piece.digest not in sketches:
+                sketches[piece.digest] = similar.sketch(self.earlier[i])
+        return by_tune(sketches, self.fractions, before)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +56,8 @@ class Report:
     splits: dict[str, int]
     skipped: dict[str, str]  # id: reason
     duplicates: dict[str, str]  # id: the piece that was kept
+    tunes: int  # clusters of pieces that are one tune, with two or more pieces
+    straddling: int  # those of them that a table of splits puts in several
     repairs: dict[str, int]  # kind of repair: files
     unchanged: bool = False  # there was nothing to do
 
@@ -58,6 +67,9 @@ class Report:
         out = ["nothing to do: this corpus is complete"] if self.unchanged else []
         out.append(f"{self.pieces:,} pieces of {self.files:,} files ({splits})")
         out += [f"{len(self.duplicates):,} files repeat the music of another"] * bool(self.duplicates)
+        if self.tunes:
+            where = f", {self.straddling:,} of them in several splits" if self.straddling else ""
+            out.append(f"{self.tunes:,} tunes stand in several pieces" + where)
         out += [f"repaired in {n:,} files: {what}" for what, n in sorted(self.repairs.items(), key=lambda r: -r[1])]
         out += [f"skipped {id}: {reason}" for id, reason in list(self.skipped.items())[:most]]
         if len(self.skipped) > most:
@@ -70,7 +82,19 @@ def assemble(plan: Plan, chunks: list[Path], stage: Path, out: Path) -> Report:
     parsed = [row for path in chunks for row, _ in parse.staged(path)]
     skipped = dict.fromkeys(plan.unnamed, "not named in the splits")
     skipped |= {row["id"]: row["skipped"] for row in parsed if "skipped" in row}
-    read = [row | {"split": plan.split(row)} for row in parsed if "skipped" not in row]
+    read = [row for row in parsed if "skipped" not in row]
+    tunes = plan.tunes(read)
+    if plan.splits is None:
+        skipped |= {row["id"]: tunes.left_out[row["digest"]] for row in read if row["digest"] in tunes.left_out}
+        read = [row for row in read if row["digest"] in tunes.split]
+    read = [
+        row
+        | {
+            "split": tunes.split[row["digest"]] if plan.splits is None else plan.splits[row["id"]],
+            "cluster": tunes.cluster[row["digest"]],
+        }
+        for row in read
+    ]
     if not read:
         id, reason = next(iter(skipped.items()))
         raise UserError(f"{out}: not made, for none of {len(skipped)} files gave music (the first, {id}: {reason})")
@@ -83,6 +107,7 @@ def assemble(plan: Plan, chunks: list[Path], stage: Path, out: Path) -> Report:
         splits={split: sum(p["split"] == split for p in pieces) for split in SPLITS},
         skipped=dict(sorted(skipped.items())),
         duplicates={row["id"]: kept[row["digest"]] for row in read if row["id"] != kept[row["digest"]]},
+        **_shared(pieces),
         repairs=_kinds(row["repairs"] for row in read),
     )
     ids = {p["id"] for p in pieces}
@@ -106,6 +131,15 @@ def _kept(read: list[parse.Row]) -> dict[str, str]:
     """{digest: id} of the piece kept of each music: an evaluation split goes before train, then the first id."""
     rows = sorted(read, key=lambda row: (-SPLITS.index(row["split"]), row["id"]))
     return {row["digest"]: row["id"] for row in reversed(rows)}
+
+
+def _shared(pieces: list[dict[str, Any]]) -> dict[str, int]:
+    """How many clusters hold several pieces, and how many of those several splits."""
+    splits = collections.defaultdict(list)
+    for piece in pieces:
+        splits[piece["cluster"]].append(piece["split"])
+    several = [s for s in splits.values() if len(s) > 1]
+    return {"tunes": len(several), "straddling": sum(len(set(s)) > 1 for s in several)}
 
 
 def _kinds(repairs: Iterator[list[str]]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from aurljax.music.score import Score
 
 __all__ = ["Corpus", "CorpusError", "Piece", "digest", "pack", "unpack"]
 
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 SHARD_PIECES = 1024  # pieces in every shard but the last
 SPLITS = ("train", "valid", "test")
@@ -35,6 +35,7 @@ class Piece:
     id: str  # path of its file, from the name of the folder that was ingested
     split: str
     digest: str  # of the music
+    cluster: str  # equal for pieces that are one tune
     source: str  # sha256 of the file it was read from
     notes: int
     tracks: int

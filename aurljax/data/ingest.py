@@ -36,17 +36,20 @@ def ingest(
     workers: int | None = None,
     splits: str | os.PathLike | None = None,
     fractions: tuple[float, float] = (0.05, 0.05),
+    earlier: str | os.PathLike | None = None,
     timeout: float = 60.0,
     progress: Progress = lambda done, total: None,
 ) -> Report:
     """Makes a corpus of MIDI files, globs and folders in the local folder `out`; run again, it continues.
 
-    `splits`: a JSON file of names by split; else shares of `fractions` go to valid and test, chosen by their content.
+    `splits`: a JSON file of names by split; else shares of `fractions` go to valid and test, chosen by their content,
+    all pieces of one tune to one split. `earlier`: a corpus whose pieces keep their splits; new pieces of a tune of its
+    follow it, and are left out where they would join tunes of several splits.
     `workers`: processes, None for one a core; `timeout`: seconds for a file; `progress(done, total)` counts files.
     Equal music is kept once. The corpus is the same whatever the workers and interruptions. UserError, and no corpus,
     if no file can be read or `out` cannot be written or holds something else.
     """
-    plan, out = _plan(paths, splits, fractions), Path(out)
+    plan, out = _plan(paths, splits, fractions, earlier), Path(out)
     try:
         if (out / MANIFEST).exists():
             return _already(plan, out)
@@ -57,14 +60,21 @@ def ingest(
         raise UserError(f"{out}: cannot be written ({e}); make room or choose another folder, then run again") from e
 
 
-def _plan(paths: Iterable, splits: str | os.PathLike | None, fractions: tuple[float, float]) -> Plan:
+def _plan(
+    paths: Iterable,
+    splits: str | os.PathLike | None,
+    fractions: tuple[float, float],
+    earlier: str | os.PathLike | None,
+) -> Plan:
+    if splits is not None and earlier is not None:
+        raise UserError("splits: a table of splits and an earlier corpus cannot both decide; give one of them")
     if min(fractions) < 0 or sum(fractions) >= 1:
         raise UserError(f"fractions: {fractions} must be shares for valid and test that leave some pieces for train")
     found = sources.find([paths] if isinstance(paths, str | os.PathLike) else paths)
     if not found:
         raise UserError("paths: name no MIDI file; give files, folders or patterns")
     if splits is None:
-        return Plan(found, (), None, tuple(fractions))
+        return Plan(found, (), None, tuple(fractions), None if earlier is None else Corpus(earlier))
     chosen = tables.assign([id for id, _ in found], tables.read(splits), splits)
     unnamed = tuple(id for id, _ in found if id not in chosen)
     return Plan([f for f in found if f[0] in chosen], unnamed, chosen, tuple(fractions))

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from aurljax.data import files, record
-from aurljax.music import midi, score
+from aurljax.data import files, record, similar
+from aurljax.music import lenient, midi, score
 
 Row = dict[str, Any]
 _SIZE = struct.Struct("<Q")
@@ -48,7 +48,7 @@ def source(path: str) -> tuple[str, bytes]:
 
 def version() -> str:
     """Changes with the code that parses a file."""
-    return files.code(midi, score, record)
+    return files.code(midi, lenient, score, record, similar)
 
 
 def _file(path: str) -> tuple[Row, bytes]:
@@ -68,6 +68,7 @@ def _file(path: str) -> tuple[Row, bytes]:
             "tracks": len(piece.tracks),
             "bars": piece.bar_count,
             "seconds": round(float(piece.seconds(piece.end)), 3),
+            "sketch": similar.packed(similar.sketch(piece)),
         }
         return {**row, "repairs": repairs}, record.pack(piece)
     except midi.MidiError as e:

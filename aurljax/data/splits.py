@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import json
 import os
 from pathlib import Path
 
+import numpy as np
+
+from aurljax.data import similar
 from aurljax.data.corpus import SPLITS
 from aurljax.errors import UserError
 
@@ -46,6 +50,44 @@ def assign(ids: list[str], splits: dict[str, list[str]], path: str | os.PathLike
             if fits[0] in out:
                 raise UserError(f"{path}: {fits[0]} is named twice ('{name}' of split '{split}'); name it once")
             out[fits[0]] = split
+    return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Tunes:
+    """What `by_tune` finds. split, cluster: of each digest; left_out: digest to reason."""
+
+    split: dict[str, str]
+    cluster: dict[str, str]
+    left_out: dict[str, str]
+
+
+def by_tune(
+    sketches: dict[str, np.ndarray], fractions: tuple[float, float], before: dict[str, str] | None = None
+) -> Tunes:
+    """Splits of pieces by digest, one tune in one split.
+
+    `before` holds the splits of an earlier corpus, some of whose pieces may not be among those to split but in
+    `sketches`: its pieces stay, a new one goes where its tune is, and one that would join tunes of several splits is
+    left out. A tune that is new goes where the content of its first digest falls.
+    """
+    before = before or {}
+    digests = sorted(sketches)
+    roots = similar.clusters(len(digests), similar.pairs([sketches[d] for d in digests]))
+    tunes = collections.defaultdict(list)
+    for digest, root in zip(digests, roots, strict=True):
+        tunes[digests[root]].append(digest)
+    out = Tunes({}, {}, {})
+    for first, members in tunes.items():
+        known = sorted({before[d] for d in members if d in before})
+        for d in members:
+            out.cluster[d] = first[:12]
+            if d in before:
+                out.split[d] = before[d]
+            elif len(known) > 1:
+                out.left_out[d] = f"is one tune with pieces of several splits ({', '.join(known)})"
+            else:
+                out.split[d] = known[0] if known else by_content(first, fractions)
     return out
 
 
