@@ -40,7 +40,7 @@ def ingest(args: argparse.Namespace) -> None:
     with Counter("files") as counter:
         report = ingest(
             args.paths, args.out, workers=args.workers, splits=args.splits,
-            fractions=(args.valid, args.test), earlier=args.earlier, progress=counter.update,
+            fractions=(args.valid, args.test), earlier=args.earlier, beats=args.beats, progress=counter.update,
         )  # fmt: skip
     print(f"{args.out}: " + "\n".join(report.lines()))
 
@@ -143,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--workers", type=int, help="processes (default: one a core)")
     c.add_argument("--splits", metavar="FILE", help="JSON of names by split (default: by content)")
     c.add_argument("--earlier", metavar="CORPUS", help="a corpus whose pieces keep their splits")
+    c.add_argument("--beats", metavar="GLOB", help="file of beat times beside each file ({stem}: its name)")
     c.add_argument("--valid", type=float, default=0.05, help="share of pieces held out for validation (0.05)")
     c.add_argument("--test", type=float, default=0.05, help="share of pieces held out for tests (0.05)")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import jax
@@ -83,8 +84,8 @@ def random_batch(seed: int, vocab: int, rows: int = 16, length: int = 16) -> Bat
     return Batch(ids[:, :-1], ids[:, 1:], weights, ones, np.cumsum(ones, 1, dtype=np.int32) - 1, {})
 
 
-def make_corpus(folder, fractions=(0.25, 0.0)) -> str:
-    """A corpus of 24 short pieces, scales up and down from all keys."""
+def make_corpus(folder, valid: int = 6) -> str:
+    """A corpus of 24 short pieces, scales up and down from all keys, every fourth of them held out up to `valid`."""
     from aurljax.data.ingest import ingest
     from aurljax.music import midi
     from aurljax.music.score import Score
@@ -94,5 +95,8 @@ def make_corpus(folder, fractions=(0.25, 0.0)) -> str:
         steps = (0, 2, 4, 5, 7, 9, 11, 12, 11, 9, 7, 5, 4, 2, 0, 7)[:: 1 if i < 12 else -1]
         notes = [(240 * t, 240, 0, 48 + i % 12 + steps[t % 16], 80) for t in range(64)]
         midi.save(Score(480, notes=notes, tracks=[(0, False)]), str(folder / "midi" / f"{i:02}.mid"))
-    ingest(folder / "midi", folder / "corpus", workers=1, fractions=fractions)
+    held = [f"{i:02}" for i in range(0, 24, 4)][:valid]
+    splits = {"train": sorted({f"{i:02}" for i in range(24)} - {*held}), "valid": held}
+    (folder / "splits.json").write_text(json.dumps(splits))
+    ingest(folder / "midi", folder / "corpus", workers=1, splits=folder / "splits.json")
     return str(folder / "corpus")

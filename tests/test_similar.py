@@ -77,6 +77,18 @@ def test_an_old_tune_keeps_its_split_and_takes_new_pieces_along():
     assert torn.left_out == {"b": "is one tune with pieces of several splits (test, train)"}
 
 
+def test_large_tunes_fall_into_splits_as_small_ones_do():
+    """The first digest of many is small; a split must not follow from that."""
+    for size in (1, 9):
+        pieces = {
+            f"{s * 7919 + k * 104729:032x}"[::-1]: similar.sketch(tune(s)) for s in range(300) for k in range(size)
+        }
+        found = splits.by_tune(pieces, (0.2, 0.3))
+        assert len(set(found.cluster.values())) == 300
+        share = {name: sum(s == name for s in found.split.values()) / len(pieces) for name in ("valid", "test")}
+        assert abs(share["valid"] - 0.2) < 0.08 and abs(share["test"] - 0.3) < 0.08
+
+
 def write(folder: Path, pieces: dict[str, Score]) -> Path:
     folder.mkdir(exist_ok=True)
     for name, score in pieces.items():

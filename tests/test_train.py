@@ -244,7 +244,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(corpus, tmp_path
 
 
 def test_a_missing_split_is_refused(tmp_path):
-    corpus = make_corpus(tmp_path, fractions=(0.0, 0.0))
+    corpus = make_corpus(tmp_path, valid=0)
     with pytest.raises(UserError, match="split 'valid'"):
         train(settings(corpus), tmp_path / "run", progress=quiet())
 

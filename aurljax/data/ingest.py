@@ -21,6 +21,7 @@ from aurljax.data.assemble import REPORT, Plan, Report, assemble
 from aurljax.data.corpus import MANIFEST, Corpus, CorpusError
 from aurljax.data.workers import cores
 from aurljax.errors import UserError
+from aurljax.music.beats import beside
 
 STAGING = ".staging"
 CHUNK = 64  # files
@@ -37,6 +38,7 @@ def ingest(
     splits: str | os.PathLike | None = None,
     fractions: tuple[float, float] = (0.05, 0.05),
     earlier: str | os.PathLike | None = None,
+    beats: str | None = None,
     timeout: float = 60.0,
     progress: Progress = lambda done, total: None,
 ) -> Report:
@@ -45,11 +47,12 @@ def ingest(
     `splits`: a JSON file of names by split; else shares of `fractions` go to valid and test, chosen by their content,
     all pieces of one tune to one split. `earlier`: a corpus whose pieces keep their splits; new pieces of a tune of its
     follow it, and are left out where they would join tunes of several splits.
+    `beats`: the pattern of a file in each file's folder ({stem}: its name) on whose beats it is laid out anew.
     `workers`: processes, None for one a core; `timeout`: seconds for a file; `progress(done, total)` counts files.
     Equal music is kept once. The corpus is the same whatever the workers and interruptions. UserError, and no corpus,
     if no file can be read or `out` cannot be written or holds something else.
     """
-    plan, out = _plan(paths, splits, fractions, earlier), Path(out)
+    plan, out = _plan(paths, splits, fractions, earlier, beats), Path(out)
     try:
         if (out / MANIFEST).exists():
             return _already(plan, out)
@@ -65,6 +68,7 @@ def _plan(
     splits: str | os.PathLike | None,
     fractions: tuple[float, float],
     earlier: str | os.PathLike | None,
+    beats: str | None,
 ) -> Plan:
     if splits is not None and earlier is not None:
         raise UserError("splits: a table of splits and an earlier corpus cannot both decide; give one of them")
@@ -74,17 +78,17 @@ def _plan(
     if not found:
         raise UserError("paths: name no MIDI file; give files, folders or patterns")
     if splits is None:
-        return Plan(found, (), None, tuple(fractions), None if earlier is None else Corpus(earlier))
+        return Plan(found, (), None, tuple(fractions), None if earlier is None else Corpus(earlier), beats)
     chosen = tables.assign([id for id, _ in found], tables.read(splits), splits)
     unnamed = tuple(id for id, _ in found if id not in chosen)
-    return Plan([f for f in found if f[0] in chosen], unnamed, chosen, tuple(fractions))
+    return Plan([f for f in found if f[0] in chosen], unnamed, chosen, tuple(fractions), None, beats)
 
 
 def _already(plan: Plan, out: Path) -> Report:
     """The report of a corpus that is complete; UserError if it was made of something else."""
     corpus = Corpus(out)
     corpus.check()
-    if corpus.manifest["inputs"] != plan.inputs([_source(path) for _, path in plan.found]):
+    if corpus.manifest["inputs"] != plan.inputs([_source(path, plan.beats) for _, path in plan.found]):
         raise UserError(f"{out}: holds a corpus of other files or splits; choose another folder or delete this one")
     shutil.rmtree(out / STAGING, ignore_errors=True)
     try:
@@ -93,9 +97,9 @@ def _already(plan: Plan, out: Path) -> Report:
         raise CorpusError(f"{out / REPORT}: cannot be read ({e}); delete {out} and run again") from e
 
 
-def _source(path: str) -> str:
+def _source(path: str, beats: str | None) -> str:
     try:
-        return parse.source(path)[0]
+        return parse.source(path, beats)[0]
     except OSError:
         return ""
 
@@ -125,12 +129,12 @@ def _parse(plan: Plan, stage: Path, count: int, timeout: float, progress: Progre
     chunks, tasks, version, done = [], [], parse.version(), 0
     for i in range(0, len(plan.found), CHUNK):
         items = plan.found[i : i + CHUNK]
-        key = json.dumps([version, [[id, *_state(path)] for id, path in items]]).encode()
+        key = json.dumps([version, plan.beats, [[id, *_state(path, plan.beats)] for id, path in items]]).encode()
         chunks.append(stage / f"{hashlib.sha256(key).hexdigest()[:24]}.chunk")
         if chunks[-1].exists():
             done += len(items)
         else:
-            tasks.append({"items": items, "stage": str(chunks[-1])})
+            tasks.append({"items": items, "beats": plan.beats, "stage": str(chunks[-1])})
     progress(done, len(plan.found))
     with contextlib.closing(workers.run("aurljax.data.parse:chunk", tasks, count, timeout)) as sizes:
         for _, size in sizes:
@@ -139,10 +143,13 @@ def _parse(plan: Plan, stage: Path, count: int, timeout: float, progress: Progre
     return chunks
 
 
-def _state(path: str) -> tuple[int, int]:
-    """(bytes, time of change) of a file, to know whether it changed since it was staged."""
-    try:
-        stat = os.stat(path)
-        return stat.st_size, stat.st_mtime_ns
-    except OSError:
-        return -1, -1
+def _state(path: str, beats: str | None) -> list[int]:
+    """Bytes and time of change of a file and of its beats, to know whether they changed since it was staged."""
+    state = []
+    for find in (lambda: path, *([lambda: beside(path, beats)] if beats else [])):
+        try:
+            stat = os.stat(find())
+            state += [stat.st_size, stat.st_mtime_ns]
+        except (OSError, UserError):
+            state += [-1, -1]
+    return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import struct
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aurljax.data import files, record, similar
-from aurljax.music import lenient, midi, score
+from aurljax.music import beats, lenient, midi, score
 
 Row = dict[str, Any]
 _SIZE = struct.Struct("<Q")
@@ -23,7 +24,7 @@ def chunk(task: dict[str, Any], at: Callable[[int], None]) -> int:
         reason = task["bad"].get(str(i))
         if reason is None:
             at(i)
-        row, packed = ({"source": "", "skipped": reason}, b"") if reason else _file(path)
+        row, packed = ({"source": "", "skipped": reason}, b"") if reason else _file(path, task.get("beats"))
         rows.append({"id": id, **row, "bytes": len(packed)})
         records.append(packed)
     head = json.dumps(rows).encode()
@@ -40,20 +41,23 @@ def staged(path: Path) -> Iterator[tuple[Row, bytes]]:
         at += row["bytes"]
 
 
-def source(path: str) -> tuple[str, bytes]:
-    """(sha256, bytes) of a file; raises OSError."""
+def source(path: str, pattern: str | None = None) -> tuple[str, bytes]:
+    """(sha256, bytes) of a file, the hash also over its beats where `pattern` names them; raises OSError."""
     data = Path(path).read_bytes()
-    return hashlib.sha256(data).hexdigest(), data
+    sha = hashlib.sha256(data)
+    with contextlib.suppress(beats.BeatsError):
+        sha.update(beats.beside(path, pattern).read_bytes() if pattern else b"")
+    return sha.hexdigest(), data
 
 
 def version() -> str:
     """Changes with the code that parses a file."""
-    return files.code(midi, lenient, score, record, similar)
+    return files.code(beats, midi, lenient, score, record, similar)
 
 
-def _file(path: str) -> tuple[Row, bytes]:
+def _file(path: str, pattern: str | None) -> tuple[Row, bytes]:
     try:
-        sha, data = source(path)
+        sha, data = source(path, pattern)
     except OSError as e:
         return {"source": "", "skipped": f"cannot be read ({e.strerror})"}, b""
     row = {"source": sha}
@@ -61,6 +65,8 @@ def _file(path: str) -> tuple[Row, bytes]:
         piece, repairs = midi.read(data, path)
         if not len(piece):
             return {**row, "skipped": "has no notes"}, b""
+        if pattern is not None:
+            piece = beats.lay_out(piece, beats.read(beats.beside(path, pattern)))
         piece.check()
         row |= {
             "digest": record.digest(piece),
@@ -73,5 +79,7 @@ def _file(path: str) -> tuple[Row, bytes]:
         return {**row, "repairs": repairs}, record.pack(piece)
     except midi.MidiError as e:
         return {**row, "skipped": e.reason}, b""
+    except beats.BeatsError as e:
+        return {**row, "skipped": str(e)}, b""
     except Exception as e:  # an error of our own in one file must not cost the other thousands
         return {**row, "skipped": f"the reader failed ({type(e).__name__}: {e})"}, b""

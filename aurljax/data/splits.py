@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -92,7 +93,10 @@ def by_tune(
 
 
 def by_content(digest: str, fractions: tuple[float, float]) -> str:
-    """The split of a piece from the hash of its music: files that are added later move no other."""
+    """The split of a tune from the digest of its first piece: tunes that are added later move no other.
+
+    The digest is hashed again: the first of many is small.
+    """
     valid, test = fractions
-    u = int(digest[:13], 16) / 16**13
+    u = int(hashlib.sha256(digest.encode()).hexdigest()[:13], 16) / 16**13
     return "test" if u < test else "valid" if u < test + valid else "train"
