@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aurljax.errors import UserError
+
+if TYPE_CHECKING:
+    from aurljax.music.midi import Limits
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,9 +45,23 @@ def ingest(args: argparse.Namespace) -> None:
     with Counter("files") as counter:
         report = ingest(
             args.paths, args.out, workers=args.workers, splits=args.splits,
-            fractions=(args.valid, args.test), earlier=args.earlier, beats=args.beats, progress=counter.update,
+            fractions=(args.valid, args.test), earlier=args.earlier, beats=args.beats,
+            limits=_limits(args.limit), progress=counter.update,
         )  # fmt: skip
     print(f"{args.out}: " + "\n".join(report.lines()))
+
+
+def _limits(texts: list[str]) -> Limits:
+    from aurljax.music.midi import Limits
+
+    fields = {f.name: f.default for f in dataclasses.fields(Limits)}
+    given = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in fields or not value.isdecimal():
+            raise UserError(f"--limit {text}: write NAME=N with a whole number and one of {', '.join(fields)}")
+        given[name] = int(value)
+    return Limits(**given)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -144,6 +163,8 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--splits", metavar="FILE", help="JSON of names by split (default: by content)")
     c.add_argument("--earlier", metavar="CORPUS", help="a corpus whose pieces keep their splits")
     c.add_argument("--beats", metavar="GLOB", help="file of beat times beside each file ({stem}: its name)")
+    c.add_argument("--limit", metavar="NAME=N", action="append", default=[], help="most bytes, notes, bars, ticks or "
+                   "seconds of a file that is not refused; may be repeated")  # fmt: skip
     c.add_argument("--valid", type=float, default=0.05, help="share of pieces held out for validation (0.05)")
     c.add_argument("--test", type=float, default=0.05, help="share of pieces held out for tests (0.05)")
 

@@ -107,7 +107,7 @@ def test_training_again_goes_on(home, tmp_path, capsys):
     "corrupt prompt", "empty prompt", "no prompt", "long prompt", "zero bars", "negative n", "bad top-p", "no checkpoint",
     "not a checkpoint", "truncated", "flipped", "no corpus", "no split", "empty folder", "nothing readable", "no such path",
     "unknown field", "wrong value", "workdir is a file", "batch and mesh", "too many devices", "no config", "other model",
-    "codec", "out exists", "out is a file", "bad splits",
+    "codec", "out exists", "out is a file", "bad splits", "unknown limit", "bad limit", "bad beats",
 ])  # fmt: skip
 def test_bad_input_is_one_sentence(case, home, tmp_path, capsys):
     run, corpus, out = str(home / "run"), str(home / "corpus"), str(tmp_path / "out")
@@ -132,6 +132,9 @@ def test_bad_input_is_one_sentence(case, home, tmp_path, capsys):
         "empty prompt": ([*prompt, str(tmp_path / "bad.mid")], "bad.mid"),
         "no prompt": ([*prompt, str(tmp_path / "none.mid")], "none.mid"),
         "long prompt": ([*prompt, str(tmp_path / "long.mid")], "prompt"),
+        "unknown limit": (["ingest", str(home / "midi"), "--out", out, "--limit", "pages=3"], "--limit pages=3"),
+        "bad limit": (["ingest", str(home / "midi"), "--out", out, "--limit", "notes=many"], "--limit notes=many"),
+        "bad beats": (["ingest", str(tmp_path), "--out", out, "--beats", "none.txt"], out),
         "zero bars": ([*plain, "--bars", "0"], "--bars"),
         "negative n": ([*plain, "-n", "-1"], "-n"),
         "bad top-p": ([*plain, "--top-p", "0"], "top_p"),

@@ -73,6 +73,7 @@ EXPECTED = [(0, 10, 60, 64), (10, 10, 64, 64)]
         (smf(b"\0\xff\x01\x7f" + TWO + END), "resumed after 1 meta or system event(s)"),
         (smf(b"\0\xff\x51\x05\x07\xa1\x20" + TWO + END), "resumed after 1 meta or system event(s)"),
         (smf(b"\0\xf0\x7f" + TWO + END), "resumed after 1 meta or system event(s)"),
+        (smf(NOTE + END + TWO[len(NOTE) :] + END, format=7), ""),
         (smf(NOTE + b"\0\xff\x06\2la\0\x80\x3e\0\0\x90\x40\x40\0\xff\x06\0\x0a\x40\0" + END), ""),
     ],
 )  # fmt: skip
@@ -85,9 +86,16 @@ def test_one_damage_costs_no_note(data, sentence):
 
 
 def test_what_nothing_ends_is_ended():
-    score, repairs = midi.read(smf(b"\0\x90\x3c\x40\x0a\x3c\x50\x81\x70\x40\x40" + END + NOTE * 40))
+    score, repairs = midi.read(smf(b"\0\x90\x3c\x40\x0a\x3c\x50\x81\x70\x40\x40" + END, format=7))
     assert rows(score) == [(0, 10, 60, 64), (10, 1920, 60, 80), (250, 1920, 64, 64)]
     assert repairs == ["ended 3 note(s) that nothing ends"]
+
+
+def test_a_whole_file_without_offs_is_read_again():
+    """symusic leaves such notes out without a word; what gives it away is how many bytes are left."""
+    data = smf(b"".join(b"\x60\x90" + bytes([40 + i, 64]) for i in range(60)) + END)
+    score, repairs = midi.read(data)
+    assert lenient.intact(data) and len(score) == 60 and repairs == ["ended 60 note(s) that nothing ends"]
 
 
 def test_a_clock_instead_of_a_beat():
@@ -119,7 +127,7 @@ def test_what_stands_before_the_break_is_kept(end):
     assert recall * len(PIECE) >= 0.8 * (end - 3000) / (len(BYTES) - 3000) * len(PIECE) - 2 or not whole
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.integers(14, len(BYTES) - 65), st.binary(min_size=1, max_size=64), st.booleans())
 def test_damage_stays_where_it_is(at, noise, insert):
     damaged = BYTES[:at] + noise + BYTES[at if insert else at + len(noise) :]

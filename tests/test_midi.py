@@ -212,12 +212,25 @@ def test_what_is_no_music_is_refused(data, words, offset):
     assert offset is None or f"byte {offset}" in str(error)
 
 
-def test_limits(monkeypatch):
-    data = smf(NOTE * 3 + END)
-    monkeypatch.setattr(midi, "MAX_NOTES", 2)
-    assert "3 notes" in refused(midi.read, data, "a.mid", path="a.mid").reason
-    monkeypatch.setattr(midi, "MAX_BYTES", 20)
-    assert "larger" in refused(midi.read, data, "a.mid", path="a.mid").reason
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ({"bytes": 20}, "larger than 20 bytes"),
+        ({"notes": 2}, "3 notes are more than 2"),
+        ({"ticks": 9}, "longer than 9 ticks"),
+        ({"seconds": 0.01}, "longer than"),
+        ({"bars": 1}, "more than 1 bars"),
+    ],
+)
+def test_limits(limit, words, tmp_path):
+    data = smf(NOTE * 2 + b"\x9f\x00" + NOTE[1:] + END)  # the last one in the third bar
+    assert len(midi.read(data)[0]) == 3
+    limits = midi.Limits(**limit)
+    assert words in refused(midi.read, data, "a.mid", limits, path="a.mid").reason
+    (tmp_path / "a.mid").write_bytes(data)
+    assert words in refused(midi.load, tmp_path / "a.mid", limits, path=tmp_path / "a.mid").reason
+    if "notes" in limit:  # so does the reader of damaged files
+        assert "more than 2 notes" in refused(midi.read, data[:-1], "a.mid", limits, path="a.mid").reason
 
 
 def test_a_large_file_is_not_read_whole(tmp_path):

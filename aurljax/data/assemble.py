@@ -16,6 +16,7 @@ from aurljax.data import parse, similar
 from aurljax.data.corpus import MANIFEST, SHARD_PIECES, SPLITS, VERSION, Corpus, Piece, digest_of
 from aurljax.data.splits import Tunes, by_tune
 from aurljax.errors import UserError
+from aurljax.music.midi import LIMITS, Limits
 
 REPORT = "report.json"
 
@@ -30,12 +31,16 @@ class Plan:
     fractions: tuple[float, float]  # else the shares of valid and test
     earlier: Corpus | None = None  # whose pieces keep their splits
     beats: str | None = None  # names the file of beats beside each file
+    limits: Limits = LIMITS
 
     def inputs(self, shas: list[str]) -> str:
         """Hex hash of all that the corpus follows from; `shas` are the sha256 of the files found."""
         how = self.fractions if self.splits is None else self.splits
         before = self.earlier and self.earlier.digest
-        text = json.dumps([VERSION, how, before, self.beats, [id for id, _ in self.found], shas], sort_keys=True)
+        text = json.dumps(
+            [VERSION, how, before, self.beats, dataclasses.asdict(self.limits), [id for id, _ in self.found], shas],
+            sort_keys=True,
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def tunes(self, read: list[parse.Row]) -> Tunes:

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from aurljax.data import parse, sources, workers
@@ -22,6 +23,7 @@ from aurljax.data.corpus import MANIFEST, Corpus, CorpusError
 from aurljax.data.workers import cores
 from aurljax.errors import UserError
 from aurljax.music.beats import beside
+from aurljax.music.midi import LIMITS, Limits
 
 STAGING = ".staging"
 CHUNK = 64  # files
@@ -39,6 +41,7 @@ def ingest(
     fractions: tuple[float, float] = (0.05, 0.05),
     earlier: str | os.PathLike | None = None,
     beats: str | None = None,
+    limits: Limits = LIMITS,
     timeout: float = 60.0,
     progress: Progress = lambda done, total: None,
 ) -> Report:
@@ -48,11 +51,12 @@ def ingest(
     all pieces of one tune to one split. `earlier`: a corpus whose pieces keep their splits; new pieces of a tune of its
     follow it, and are left out where they would join tunes of several splits.
     `beats`: the pattern of a file in each file's folder ({stem}: its name) on whose beats it is laid out anew.
+    `limits`: what a file may hold at most.
     `workers`: processes, None for one a core; `timeout`: seconds for a file; `progress(done, total)` counts files.
     Equal music is kept once. The corpus is the same whatever the workers and interruptions. UserError, and no corpus,
     if no file can be read or `out` cannot be written or holds something else.
     """
-    plan, out = _plan(paths, splits, fractions, earlier, beats), Path(out)
+    plan, out = _plan(paths, splits, fractions, earlier, beats, limits), Path(out)
     try:
         if (out / MANIFEST).exists():
             return _already(plan, out)
@@ -69,6 +73,7 @@ def _plan(
     fractions: tuple[float, float],
     earlier: str | os.PathLike | None,
     beats: str | None,
+    limits: Limits,
 ) -> Plan:
     if splits is not None and earlier is not None:
         raise UserError("splits: a table of splits and an earlier corpus cannot both decide; give one of them")
@@ -78,10 +83,10 @@ def _plan(
     if not found:
         raise UserError("paths: name no MIDI file; give files, folders or patterns")
     if splits is None:
-        return Plan(found, (), None, tuple(fractions), None if earlier is None else Corpus(earlier), beats)
+        return Plan(found, (), None, tuple(fractions), None if earlier is None else Corpus(earlier), beats, limits)
     chosen = tables.assign([id for id, _ in found], tables.read(splits), splits)
     unnamed = tuple(id for id, _ in found if id not in chosen)
-    return Plan([f for f in found if f[0] in chosen], unnamed, chosen, tuple(fractions), None, beats)
+    return Plan([f for f in found if f[0] in chosen], unnamed, chosen, tuple(fractions), None, beats, limits)
 
 
 def _already(plan: Plan, out: Path) -> Report:
@@ -129,12 +134,14 @@ def _parse(plan: Plan, stage: Path, count: int, timeout: float, progress: Progre
     chunks, tasks, version, done = [], [], parse.version(), 0
     for i in range(0, len(plan.found), CHUNK):
         items = plan.found[i : i + CHUNK]
-        key = json.dumps([version, plan.beats, [[id, *_state(path, plan.beats)] for id, path in items]]).encode()
+        key = json.dumps(
+            [version, plan.beats, asdict(plan.limits), [[id, *_state(path, plan.beats)] for id, path in items]]
+        ).encode()
         chunks.append(stage / f"{hashlib.sha256(key).hexdigest()[:24]}.chunk")
         if chunks[-1].exists():
             done += len(items)
         else:
-            tasks.append({"items": items, "beats": plan.beats, "stage": str(chunks[-1])})
+            tasks.append({"items": items, "beats": plan.beats, "limits": asdict(plan.limits), "stage": str(chunks[-1])})
     progress(done, len(plan.found))
     with contextlib.closing(workers.run("aurljax.data.parse:chunk", tasks, count, timeout)) as sizes:
         for _, size in sizes:

@@ -24,7 +24,11 @@ def chunk(task: dict[str, Any], at: Callable[[int], None]) -> int:
         reason = task["bad"].get(str(i))
         if reason is None:
             at(i)
-        row, packed = ({"source": "", "skipped": reason}, b"") if reason else _file(path, task.get("beats"))
+        row, packed = (
+            ({"source": "", "skipped": reason}, b"")
+            if reason
+            else _file(path, task["beats"], midi.Limits(**task["limits"]))
+        )
         rows.append({"id": id, **row, "bytes": len(packed)})
         records.append(packed)
     head = json.dumps(rows).encode()
@@ -55,14 +59,14 @@ def version() -> str:
     return files.code(beats, midi, lenient, score, record, similar)
 
 
-def _file(path: str, pattern: str | None) -> tuple[Row, bytes]:
+def _file(path: str, pattern: str | None, limits: midi.Limits) -> tuple[Row, bytes]:
     try:
         sha, data = source(path, pattern)
     except OSError as e:
         return {"source": "", "skipped": f"cannot be read ({e.strerror})"}, b""
     row = {"source": sha}
     try:
-        piece, repairs = midi.read(data, path)
+        piece, repairs = midi.read(data, path, limits)
         if not len(piece):
             return {**row, "skipped": "has no notes"}, b""
         if pattern is not None:

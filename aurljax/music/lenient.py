@@ -26,6 +26,7 @@ from aurljax.music.score import (
 
 DIVISION = 480  # where a file does not say, or says what cannot be
 LONGEST_STEP = 7200  # quarters (an hour at 120 a minute): a longer delta time is damage
+LONGEST_OWN = 256  # bytes of an event that is a program's own
 LONGEST_OPEN = 4  # quarters that a note sounds which nothing ends
 DRUM_CHANNEL = 9
 META = {0x00: 2, 0x20: 1, 0x21: 1, 0x2F: 0, 0x51: 3, 0x54: 5, 0x58: 4, 0x59: 2}  # types of a fixed length
@@ -81,8 +82,8 @@ def read(data: bytes, repairs: list[str], most: int) -> Score:
         raise ValueError("no track in it can be found")
     head = data.find(b"MThd")
     division, usec = _division(data[head + 12 : head + 14] if head >= 0 else b"", events)
-    for chunk, (start, stop) in enumerate(spans):
-        _Track(data, start, stop, chunk, LONGEST_STEP * division, events).read()
+    for chunk, span in enumerate(spans):
+        _Track(data, *span, chunk, LONGEST_STEP * division, events).read()
         if len(events.notes) > most:
             raise ValueError(f"more than {most} notes")
     if usec:  # ticks of a clock, not of a beat: what tempo events say does not count
@@ -108,8 +109,9 @@ def _division(two: bytes, events: Events) -> tuple[int, int]:
     return value, 0
 
 
-def _tracks(data: bytes, events: Events) -> list[tuple[int, int]]:
-    """[start, stop) of each track's events: of the length it claims, where that leads to a chunk or the end."""
+def _tracks(data: bytes, events: Events) -> list[tuple[int, int, bool]]:
+    """(start, stop, whether it claims that length) of each track's events; a claim counts that leads to a chunk or the
+    end."""
     spans = []
     head = data.find(b"MThd")
     at = head + 14 if head >= 0 else 0
@@ -123,11 +125,12 @@ def _tracks(data: bytes, events: Events) -> list[tuple[int, int]]:
         events.repairs["mark"] += mark != b"MTrk"
         start = at + 8
         stop = start + _int(data[at + 4 : start])
-        if not (stop == len(data) or (stop > start and data[stop : stop + 4].isalpha())):
+        claimed = stop == len(data) or (stop > start and data[stop : stop + 4].isalpha())
+        if not claimed:
             events.repairs["length"] += 1
             following = data.find(b"MTrk", start)
             stop = following if following >= 0 else len(data)
-        spans.append((start, stop))
+        spans.append((start, stop, claimed))
         at = stop
     return spans
 
@@ -135,9 +138,10 @@ def _tracks(data: bytes, events: Events) -> list[tuple[int, int]]:
 class _Track:
     """Reads one track's events."""
 
-    def __init__(self, data: bytes, start: int, stop: int, chunk: int, longest: int, events: Events):
+    def __init__(self, data: bytes, start: int, stop: int, claimed: bool, chunk: int, longest: int, events: Events):
         self.data, self.at, self.stop = data, start, min(stop, len(data))
         self.chunk, self.longest, self.events = chunk, longest, events
+        self.claimed = claimed
         self.tick, self.status = 0, 0
         self.program = [0] * 16
         self.sounding: dict[tuple[int, int], collections.deque] = {}
@@ -239,17 +243,30 @@ class _Track:
             return True
         begin, length = self.at, self._number()
         fixed = META.get(kind, length)
-        if length is None or self.at + length > self.stop or length != fixed:
+        if length is None or length != fixed or not self._plausible(status, kind, length):
             self.events.repairs["meta"] += 1
             length = min(fixed, self.stop - self.at) if kind in META else 0
             self.at = max(self.at, begin + 1)
         body = self.data[self.at : self.at + length]
         self.at += length
-        if kind == 0x2F:
-            return False
+        if kind == 0x2F:  # an end before the end is damage, unless the track's length is
+            return self.claimed
         if kind is not None:
             self._meta(kind, body)
         return True
+
+    def _plausible(self, status: int, kind: int | None, length: int) -> bool:
+        """Whether the next bytes can be the body of an event: damage to a length would swallow the events after it."""
+        body = self.data[self.at : min(self.at + length, self.stop)]
+        if len(body) < length:
+            return False
+        if status == 0xF0:
+            return max(body[:-1], default=0) < 128
+        if kind in META:
+            return True
+        if kind is not None and 0 < kind < 16:  # a text, which has no use for zeros; events are full of them
+            return body.count(0) <= max(8, length / 20)
+        return length <= LONGEST_OWN
 
     def _meta(self, kind: int, body: bytes) -> None:
         e, tick = self.events, self.tick

@@ -7,6 +7,7 @@ lyrics stay), notes that are never closed. A MIDI file has no field for title, c
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import uuid
 from pathlib import Path
@@ -31,17 +32,27 @@ from aurljax.music.score import (
     repair,
 )
 
-__all__ = ["MidiError", "dumps", "from_note_sequence", "load", "read", "save", "to_note_sequence"]
+__all__ = ["Limits", "MidiError", "dumps", "from_note_sequence", "load", "read", "save", "to_note_sequence"]
 
-MAX_BYTES = 64 << 20
-MAX_NOTES = 2_000_000
 MAX_TRACKS = 1 << 16
-MAX_BARS = 1_000_000
-MAX_HOURS = 24
 MAX_TICK = (1 << 28) - 1  # the longest delta time a file can hold
 MAX_RESOLUTION = (1 << 15) - 1
 BYTES_PER_EVENT = 7  # more than any file's average without system exclusive
 CHANGE, BEND = CONTROL_KINDS.index("control"), CONTROL_KINDS.index("bend")
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a file may hold at most; one with more is refused: it is noise, or would cost more than it is worth."""
+
+    bytes: int = 64 << 20
+    notes: int = 2_000_000
+    bars: int = 1_000_000
+    ticks: int = (1 << 31) - 1  # the highest that symusic reads
+    seconds: float = 24 * 3600
+
+
+LIMITS = Limits()
 
 
 class MidiError(UserError):
@@ -59,30 +70,30 @@ class _AbsurdError(MidiError):
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def load(path: str | os.PathLike) -> Score:
+def load(path: str | os.PathLike, limits: Limits = LIMITS) -> Score:
     """The Score of a MIDI file, in ticks of the file's own division; raises MidiError. `read` tells the repairs."""
     try:
         with open(path, "rb", buffering=0) as file:
-            data = file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES + 1))
+            data = file.read(min(os.fstat(file.fileno()).st_size, limits.bytes + 1))
     except (OSError, ValueError) as error:
         raise MidiError(path, f"cannot be read: {_why(error)}") from error
-    return read(data, path)[0]
+    return read(data, path, limits)[0]
 
 
-def read(data: bytes, path: str | os.PathLike = "<bytes>") -> tuple[Score, list[str]]:
+def read(data: bytes, path: str | os.PathLike = "<bytes>", limits: Limits = LIMITS) -> tuple[Score, list[str]]:
     """(score, the repairs in sentences) of the bytes of a MIDI file; raises nothing but MidiError.
 
     symusic reads what is whole; what it refuses, or leaves much of, goes through the slower reader of damaged files.
     """
     try:
-        data, repairs = _midi_part(data, path)
-        score = _whole(data, path, repairs) if lenient.intact(data) else None
+        data, repairs = _midi_part(data, path, limits)
+        score = _whole(data, path, limits, repairs) if lenient.intact(data) else None
         if score is None:
-            return _damaged(data, path, repairs), repairs
+            return _damaged(data, path, limits, repairs), repairs
         if _hidden(data, score):
             with contextlib.suppress(MidiError):
                 told: list[str] = []
-                found = _damaged(data, path, told)
+                found = _damaged(data, path, limits, told)
                 if len(found) > len(score):
                     return found, told
         return score, repairs
@@ -92,12 +103,12 @@ def read(data: bytes, path: str | os.PathLike = "<bytes>") -> tuple[Score, list[
         raise MidiError(path, f"cannot be parsed as MIDI: {_why(error)}") from error
 
 
-def _midi_part(data: bytes, path: str | os.PathLike) -> tuple[bytes, list[str]]:
+def _midi_part(data: bytes, path: str | os.PathLike, limits: Limits) -> tuple[bytes, list[str]]:
     """The bytes from the header on, or from the first track where there is none."""
     if not data:
         raise MidiError(path, "the file is empty", 0)
-    if len(data) > MAX_BYTES:
-        raise MidiError(path, f"the file is larger than {MAX_BYTES >> 20} MiB")
+    if len(data) > limits.bytes:
+        raise MidiError(path, f"the file is larger than {limits.bytes} bytes")
     head, track = data.find(b"MThd"), data.find(b"MTrk")
     if head < 0 and track < 0:
         raise MidiError(path, "not a MIDI file, no MThd header found", 0)
@@ -105,29 +116,30 @@ def _midi_part(data: bytes, path: str | os.PathLike) -> tuple[bytes, list[str]]:
     return data[start:], [f"skipped {start} bytes before the MThd header"] * (start > 0)  # RIFF wraps a MIDI file
 
 
-def _whole(data: bytes, path: str | os.PathLike, repairs: list[str]) -> Score | None:
+def _whole(data: bytes, path: str | os.PathLike, limits: Limits, repairs: list[str]) -> Score | None:
     """The score as symusic reads it; None where it refuses or what it reads cannot be."""
     told: list[str] = []
     try:
         parsed = symusic.Score.from_midi(data)
-        _refuse_crowds(parsed.note_num(), path)
+        if (count := parsed.note_num()) > limits.notes:
+            raise MidiError(path, f"{count} notes are more than {limits.notes}")
         score = _score(parsed, told)
-        _refuse_absurd(score, path)
+        _refuse_absurd(score, path, limits)
     except (RuntimeError, _AbsurdError):
         return None
     repairs += told
     return score
 
 
-def _damaged(data: bytes, path: str | os.PathLike, repairs: list[str]) -> Score:
+def _damaged(data: bytes, path: str | os.PathLike, limits: Limits, repairs: list[str]) -> Score:
     try:
-        score = lenient.read(data, repairs, MAX_NOTES)
+        score = lenient.read(data, repairs, limits.notes)
     except ValueError as error:
         raise MidiError(path, str(error), 0) from error
     if not len(score):
         raise MidiError(path, f"it is damaged, and no note in it can be read ({'; '.join(repairs) or 'no events'})")
     score = score.replace(notes=_playable(score.notes, repairs))
-    _refuse_absurd(score, path)
+    _refuse_absurd(score, path, limits)
     return score
 
 
@@ -135,11 +147,6 @@ def _hidden(data: bytes, score: Score) -> bool:
     """Whether a file has many more bytes than the rows that were read: notes that nothing ends are left out unsaid."""
     rows = 2 * len(score) + sum(map(len, (score.tempo, score.meter, score.key, score.controls)))
     return len(data) > 200 + BYTES_PER_EVENT * rows + sum(len(t) + 16 for *_, t in score.texts)
-
-
-def _refuse_crowds(count: int, path: str | os.PathLike) -> None:
-    if count > MAX_NOTES:
-        raise MidiError(path, f"{count} notes are more than {MAX_NOTES}")
 
 
 def _score(parsed: symusic.types.Score, repairs: list[str]) -> Score:
@@ -192,19 +199,19 @@ def _possible(name: str, rows: np.ndarray, ok: np.ndarray, repairs: list[str]) -
     return rows[ok]
 
 
-def _refuse_absurd(score: Score, path: str | os.PathLike) -> None:
-    """Times beyond symusic's 32 bits come out negative; what lasts days or has a million bars is noise, not music."""
+def _refuse_absurd(score: Score, path: str | os.PathLike, limits: Limits) -> None:
+    """Times beyond symusic's 32 bits come out negative."""
     tables = (score.onset, *(t["tick"] for t in (score.tempo, score.meter, score.key, score.controls)))
     first = [*(t[0] for t in tables if len(t)), *(tick for tick, _, _ in score.texts[:1])]
-    if min(first, default=0) < 0 or score.duration.min(initial=0) < 0:
-        raise _AbsurdError(path, "its times are longer than 2147483647 ticks")
-    last = score.last_tick  # bounds come first, for time and bars are seldom worth counting: a bar is at least 1/128
+    last = score.last_tick
+    if min(first, default=0) < 0 or score.duration.min(initial=0) < 0 or last > limits.ticks:
+        raise _AbsurdError(path, f"its times are longer than {limits.ticks} ticks")
+    # Bounds come first, for time and bars are seldom worth counting: a bar is at least 1/128.
     slowest = max(int(score.tempo["usec"].max(initial=0)), DEFAULT_USEC)
-    limit = MAX_HOURS * 3600
-    if last * slowest > limit * 1e6 * score.resolution and score.seconds(last) > limit:
-        raise _AbsurdError(path, f"it lasts longer than {MAX_HOURS} hours")
-    if last > MAX_BARS * score.resolution / 32 and score.bar_count > MAX_BARS:
-        raise _AbsurdError(path, f"it has more than {MAX_BARS} bars")
+    if last * slowest > limits.seconds * 1e6 * score.resolution and score.seconds(last) > limits.seconds:
+        raise _AbsurdError(path, f"it lasts longer than {limits.seconds / 3600:g} hours")
+    if last > limits.bars * score.resolution / 32 and score.bar_count > limits.bars:
+        raise _AbsurdError(path, f"it has more than {limits.bars} bars")
 
 
 def _playable(notes: np.ndarray, repairs: list[str]) -> np.ndarray:
