@@ -14,6 +14,7 @@ it may leave out a piece.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -35,7 +36,7 @@ def score(frames: np.ndarray) -> Score:
     for voice, column in enumerate(frames.T):
         at = np.flatnonzero(new[:, voice])
         rows += [(a * TICKS, (b - a) * TICKS, voice, column[a], VELOCITY)
-                 for a, b in zip(at[:-1], at[1:], strict=True) if column[a] >= 0]  # fmt: skip
+                 for a, b in itertools.pairwise(at) if column[a] >= 0]  # fmt: skip
     names = tuple(voice_name(v) for v in range(frames.shape[1]))
     return Score(4 * TICKS, notes=rows, tracks=[(PROGRAM, False)] * len(names), names=names)
 

@@ -2,7 +2,8 @@
 
 A unit is what a piece consists of in whole numbers: a bar, or a frame where no bar lines are written. A piece ends after
 a unit in which something sounds (or after its first), for a score does not know of silence after its last note. So the
-last id of a silent unit is a `rest` only if another unit can follow.
+last id of a silent unit is a `rest` only if another unit can follow. Where ids run short, a bar begins only if one of the
+meter in force still fits: a piece rather ends there than in a bar cut to what is left.
 """
 
 from __future__ import annotations
