@@ -246,12 +246,31 @@ def test_windows_are_whole_bars(codec, seed):
     sound = layout.sound[layout.lines[a] : layout.lines[b]]  # also of notes that sound into the window
     heard = codec.layout(part).sound
     assert np.array_equal(heard, sound[: len(heard)]) and (sound[len(heard) :] == 128).all()
+    if codec.onsets:
+        inside = layout.struck[layout.lines[a] : layout.lines[b]][: len(heard)]
+        assert np.array_equal(codec.layout(part).struck[1:], inside[1:])
     starts = codec.bar_starts(window)
     assert len(starts) == b - a and starts[0] == 1
     assert np.array_equal(np.diff(starts)[1:], lengths[a + 1 : b - 1])
     found, left_out = windows.tile(score, codec, 128)
     assert left_out + sum(y - x for x, y, _ in found) == len(lengths)
     assert all(n == len(codec.encode(score, (x, y))) <= 129 for x, y, n in found)
+
+
+@every
+@pytest.mark.parametrize("quarters", [3, 4, 8, 9])
+def test_what_follows_a_prompt_counts_from_where_a_bar_begins(codec, quarters):
+    notes = [(480 * t, 480, 0, 60 + t, 80) for t in range(quarters)]
+    prompt = Score(480, notes=notes, tracks=[(0, False)])
+    ids, begun = codec.opening(prompt)
+    assert begun == (codec.barlines or quarters % 4 > 0)
+    state = codec.grammar.init(1) | {"bars_left": np.array([2**20], np.int32)}
+    for token in ids:
+        assert codec.grammar.allowed(state)[0, token]
+        state = codec.grammar.advance(state, np.array([token]))
+    assert 2**20 - state["bars_left"][0] == codec.bars(prompt) + codec.barlines
+    assert codec.quarters(prompt) == (4 * codec.bars(prompt) if codec.barlines else quarters)
+    assert codec.opening(None)[0].tolist() == [codec.vocabulary.id("start")] and not codec.opening(None)[1]
 
 
 @every
