@@ -96,7 +96,7 @@ def generate(args: argparse.Namespace) -> None:
         print(f"{path}: {len(score)} notes, {score.bar_count} bars, {score.seconds(score.end):.1f} s")
         _render(args, path, score)
     if corpus is not None:
-        _check(corpus, paths, scores, model.codec.layout(prompt).lines[-1] if prompt else 0)
+        _check(corpus, paths, scores, model.codec.quarters(prompt) if prompt else 0)
 
 
 def _render(args: argparse.Namespace, path: Path, score) -> None:
@@ -110,13 +110,13 @@ def _render(args: argparse.Namespace, path: Path, score) -> None:
         audio.save_wav(score, path.with_suffix(".wav"))
 
 
-def _check(corpus, paths: list[Path], scores: list, begin: int) -> None:
-    """Reports what the music from position `begin` on, which is new, shares with the training split."""
+def _check(corpus, paths: list[Path], scores: list, begin: float) -> None:
+    """Reports what the music from quarter `begin` on, which is new, shares with the training split."""
     from aurljax.evaluate import copied
 
     index = copied.Index.of(corpus)
     for path, score in zip(paths, scores, strict=True):
-        new = score.replace(notes=score.notes[score.onset * 24 >= begin * score.resolution])
+        new = score.replace(notes=score.notes[score.onset >= begin * score.resolution])
         print(f"{path}: longest passage shared with the corpus: {index.longest(new)}")
 
 

@@ -14,7 +14,6 @@ from aurljax.decode import loop
 from aurljax.decode.sampler import Sampler
 from aurljax.errors import UserError
 from aurljax.evaluate import likelihood
-from aurljax.music.codec.grammar import SHORTEST
 from aurljax.music.score import Score
 
 Tree = Any
@@ -78,23 +77,23 @@ class Model:
         max_ids: int | None = None,
     ) -> list[Score]:
         """One score for each prompt (None: from nothing), all in one batch; row i is the same in any batch."""
-        written = [self._prompt(p) for p in prompts]
+        written, begun = zip(*map(self.codec.opening, prompts), strict=True)
+        shortest = self.codec.grammar.shortest
         room = self.context - max(map(len, written))
-        if room < SHORTEST:
+        if room < shortest:
             raise UserError(
                 f"prompt: {max(map(len, written))} ids leave no room in a context of {self.context}; "
                 "give fewer bars of it, or a model trained with a longer data.length"
             )
         most = min(room, max_ids or room)
-        if most < SHORTEST:
-            raise UserError(f"max_ids: {max_ids} is too few to end a piece; give at least {SHORTEST}")
+        if most < shortest:
+            raise UserError(f"max_ids: {max_ids} is too few to end a piece; give at least {shortest}")
         plan = loop.Plan(self.parts.family, self.parts.model, self.codec, sampler, most)
-        begun = prompts[0] is not None
-        if any((p is not None) != begun for p in prompts):
+        if len({p is None for p in prompts}) > 1:
             raise UserError("prompts: either every row has a prompt or none has")
         with mesh.use(self.mesh):
             ids, start = loop.left_padded(written)
-            limits = loop.limits(len(written), bars, seconds, begun)
+            limits = loop.limits(len(written), bars, seconds, np.array(begun))
             keys = jnp.stack([jax.random.fold_in(jax.random.key(a), b) for a, b in seeds])
             new = np.asarray(loop.generate(plan, self.weights, ids, start, keys, *limits))
         return [self.codec.decode(np.concatenate([a, b])) for a, b in zip(written, new, strict=True)]
@@ -102,13 +101,6 @@ class Model:
     def score(self, score: Score) -> float:
         """Nats of a score: minus the log of the probability the model gives its ids."""
         return likelihood.of_scores(self, [score]).nats
-
-    def _prompt(self, prompt: Score | None) -> np.ndarray:
-        """Ids to continue from: `start`, or the prompt's bars and the `bar` that opens what is new."""
-        v = self.codec.vocabulary
-        if prompt is None:
-            return np.array([v.id("start")], np.int32)
-        return np.append(self.codec.encode(prompt)[:-1], v.id("bar")).astype(np.int32)
 
 
 def load(path: epath.PathLike, data: int = 1, model: int = 1) -> Model:

@@ -166,7 +166,7 @@ class Dataset:
         ids = self.codec.encode(score, bars=(int(w.start[window]), int(w.stop[window])))
         if len(ids) > room:
             self.cut += 1
-            lines = np.flatnonzero(ids[: room + 1] == self.codec.vocabulary.id("bar"))
+            lines = self.codec.bar_starts(ids[: room + 1])
             ids = ids[: lines[-1] if len(lines) > 1 else room]
         return ids, self.codec.features(ids)
 

@@ -122,6 +122,8 @@ def _legal(plan: Plan, state: State, logits: jax.Array) -> tuple[jax.Array | Non
     if plan.codec is None:
         return None, logits
     v, grammar = plan.codec.vocabulary, plan.codec.grammar
+    if "bar" not in v.index:  # where nothing is written at a bar line, `end` alone is left there
+        return grammar.allowed(state, jnp), logits
     bar, end = v.id("bar"), v.id("end")
     closed = jnp.where(grammar.closing(state, jnp), jnp.logaddexp(logits[:, end], logits[:, bar]), logits[:, end])
     return grammar.allowed(state, jnp), jnp.where(jnp.arange(len(v)) == end, closed[:, None], logits)
@@ -141,7 +143,9 @@ def _done(plan: Plan, state: State) -> jax.Array:
     return state["phase"] == plan.codec.grammar.phase.done
 
 
-def limits(batch: int, bars: int | None, seconds: float | None, begun: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(bars, seconds) [B] for `generate`; `begun`: the prompt's last id already begins the first of those bars."""
+def limits(
+    batch: int, bars: int | None, seconds: float | None, begun: bool | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(bars, seconds) [B] for `generate`; `begun` [B] or one for all: the prompt already begins the first such bar."""
     count = UNLIMITED if bars is None else bars - begun
     return np.full(batch, count, np.int32), np.full(batch, np.inf if seconds is None else seconds, np.float32)

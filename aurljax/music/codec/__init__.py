@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 
 from aurljax.errors import UserError
-from aurljax.music.codec.score import CodecError, ScoreCodec
+from aurljax.music.codec.errors import CodecError
+from aurljax.music.codec.score import ScoreCodec
+from aurljax.music.codec.voices import VoicesCodec
 
-CODECS = {"score": ScoreCodec}
-Codec = ScoreCodec  # every codec has these methods
+CODECS = {"score": ScoreCodec, "voices": VoicesCodec}
+Codec = ScoreCodec | VoicesCodec  # every codec has their public methods
 
 __all__ = ["CODECS", "Codec", "CodecError", "make"]
 

@@ -60,12 +60,13 @@ NEED = {
     "position": 3, "coarse": 2, "fine": 1, "track": 4, "pitch": 3, "velocity": 2, "micro": 2, "long": 2,
     "duration": 1, "done": 0,
 }  # fmt: skip
-SHORTEST = NEED["begin"]  # ids of the shortest piece
 UNLIMITED = 2**30
 
 
 class Grammar:
-    """The automaton of a vocabulary; `meters` gives the bar length in positions of each meter id."""
+    """The automaton of a vocabulary; `bar_lengths` gives the bar length in positions of each meter id."""
+
+    shortest = NEED["begin"]  # ids of the shortest piece
 
     def __init__(self, vocabulary: Vocabulary, bar_lengths: np.ndarray):
         v, phase = vocabulary, {p: i for i, p in enumerate(PHASES)}

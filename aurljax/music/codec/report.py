@@ -34,3 +34,51 @@ def of_score(codec, score: Score) -> dict[str, float]:
         "names": sum(bool(n) for n in score.names),
         "metadata": len(score.meta),
     }
+
+
+def of_voices(codec, score: Score) -> dict[str, float]:
+    """Counts of what the `voices` codec leaves out or changes, and the worst errors of what it keeps.
+
+    notes, kept: notes in, and those of which anything is written. drums, dropped: notes not written. shortened, split:
+    notes cut short by their voice's next one, and struck again in another voice. merged: notes that are not told from
+    the one before, of the same pitch. onset_error: seconds on the score's own clock, median and worst; velocity_error:
+    worst, steps of 127; tempo_error: worst ratio of a written tempo less one. programs: tracks with a program, which is
+    not written. meters, tempi: rows not written, all of them without bar lines. The rest counts rows not written.
+    """
+    layout = codec.layout(score)
+    frames, voices = np.nonzero(layout.struck)
+    row, first = np.unique(layout.source[frames, voices], return_index=True)  # the frames ascend
+    seconds = score.seconds(frames[first] * (score.resolution / codec.grid))
+    onset = np.abs(seconds - score.seconds(score.onset[row]))
+    again = layout.struck[1:] & (layout.sound[1:] == layout.sound[:-1])
+    return {
+        "notes": len(score),
+        "kept": len(row),
+        **layout.lost,
+        "merged": 0 if codec.onsets else int(again.sum()),
+        "onset_error_median": float(np.median(onset)) if len(onset) else 0.0,
+        "onset_error": float(onset.max(initial=0)),
+        "velocity_error": float(np.abs(score.velocity[row].astype(int) - codec.velocity).max(initial=0)),
+        **_maps(codec, score, layout),
+        "programs": int((score.tracks["program"] > 0).sum()),
+        "controls": len(score.controls),
+        "keys": len(score.key),
+        "texts": len(score.texts),
+        "names": sum(bool(n) for n in score.names),
+        "metadata": len(score.meta),
+    }
+
+
+def _maps(codec, score: Score, layout) -> dict[str, float]:
+    """How many meters and tempi are left out, and how far the worst written tempo is from any in force in its bar."""
+    if not codec.barlines:
+        return {"meters": len(score.meter), "tempi": len(score.tempo), "tempo_error": 0.0}
+    end = layout.lines[-1] * score.resolution
+    late = [int((table["tick"] * codec.grid >= end).sum()) for table in (score.meter, score.tempo)]
+    tick, usec, _ = score._tempo_map
+    lines = layout.lines * (score.resolution / codec.grid)
+    at = np.unique(np.concatenate([lines[:-1], tick[tick < lines[-1]]]))
+    true = usec[np.searchsorted(tick, at, "right") - 1]
+    written = codec.tempi[layout.tempo[np.searchsorted(lines, at, "right") - 1]]
+    ratio = np.maximum(true / written, written / true)
+    return {"meters": late[0], "tempi": late[1], "tempo_error": float(ratio.max() - 1)}

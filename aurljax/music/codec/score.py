@@ -12,9 +12,10 @@ import functools
 
 import numpy as np
 
-from aurljax.errors import UserError
 from aurljax.music.codec import tempo
+from aurljax.music.codec.errors import CodecError, unpadded
 from aurljax.music.codec.grammar import DURATIONS, TRACKS, Grammar
+from aurljax.music.codec.meters import Meters
 from aurljax.music.codec.vocabulary import Vocabulary
 from aurljax.music.score import METER, NOTE, TEMPO, TRACK, Score
 
@@ -24,14 +25,10 @@ RESOLUTION = GRID * UNIT
 POSITIONS = 8 * GRID  # the longest bar
 VELOCITIES, LONG = 32, 31
 DRUMS = 128  # the `program` value of a drum track
-METERS = tuple((n, d) for d, most in ((2, 4), (4, 8), (8, 16), (16, 15)) for n in range(1, most + 1))  # whose bars fit
-BAR = np.array([4 * GRID * n // d for n, d in METERS])  # positions per bar of each meter
+BARS = Meters(GRID)
+METERS, BAR = BARS.table, BARS.lengths  # (numerator, denominator) and positions per bar of each meter id
 MICRO = np.array([m for m in range(-10, 10) if m])  # ticks beside the grid
 SLOTS = ("position", "track", "pitch", "velocity", "micro", "long", "duration")
-
-
-class CodecError(UserError):
-    """Ids that no codec of this kind wrote."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +115,20 @@ class ScoreCodec:
         """Most ids that a window may have beyond those of its bars: ends, programs, meter, tempo, running status."""
         return 2 + 2 * min(len(score.tracks), TRACKS) + 1 + 3 + 1
 
+    def opening(self, prompt: Score | None) -> tuple[np.ndarray, bool]:
+        """(ids to write on from, whether they begin the first new bar): `start`, or the prompt's bars and a `bar`."""
+        if prompt is None:
+            return np.array([self.vocabulary.id("start")], np.int32), False
+        return np.append(self.encode(prompt)[:-1], self.vocabulary.id("bar")).astype(np.int32), True
+
+    def bar_starts(self, ids: np.ndarray) -> np.ndarray:
+        """[bars] where each bar begins in a sequence of ids."""
+        return np.flatnonzero(np.asarray(ids) == self.vocabulary.id("bar"))
+
+    def quarters(self, score: Score) -> float:
+        """Quarters from the beginning to the last bar line that `encode` writes."""
+        return float(self.layout(score).lines[-1] / GRID)
+
     def _header(self, layout: Layout, first: str) -> np.ndarray:
         return np.append(self.vocabulary.id(first), self._id("program", layout.tracks))
 
@@ -172,7 +183,7 @@ class ScoreCodec:
         ticks = np.concatenate([score.tempo["tick"], score.meters["tick"]])
         events = (2 * ticks * GRID + score.resolution) // (2 * score.resolution)
         tempi = np.array(tempo.write(score, GRID, int(max(events.max(), notes["at"].max(initial=0)))))
-        lines, meter = _bars(score, int(max(tempi[-1, 0], notes["at"].max(initial=0))), lost)
+        lines, meter = BARS.bars(score, int(max(tempi[-1, 0], notes["at"].max(initial=0))), lost)
         count = (
             1
             + max(  # bars after the last thing written are not part of the piece
@@ -187,12 +198,7 @@ class ScoreCodec:
 
     def decode(self, tokens) -> Score:
         """The Score of ids that begin with `start` or `continue`; raises CodecError where they break off."""
-        ids = np.asarray(tokens, np.int64)
-        ids = ids[: len(ids) - np.argmax(ids[::-1] != 0)] if ids.any() else ids[:0]
-        if len(ids) and not 0 <= ids.min() <= ids.max() < len(self.vocabulary):
-            raise CodecError(
-                f"ids must lie in 0..{len(self.vocabulary) - 1}; this sequence has {ids.min()}..{ids.max()}"
-            )
+        ids = unpadded(tokens, len(self.vocabulary))
         kind, value, number = self.vocabulary.kind[ids], self.vocabulary.value[ids], self.vocabulary.index
         at = {k: np.flatnonzero(kind == i) for k, i in number.items()}
         self._check(at, kind)
@@ -348,48 +354,3 @@ def _notes(score: Score, of_track: np.ndarray, micro: bool, lost: dict[str, int]
     column |= {"length": np.minimum(length, longest), "source": order}
     order = np.lexsort([p, t, g])
     return {k: v[order].astype(np.int64) for k, v in column.items()}
-
-
-def _bars(score: Score, last: int, lost: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """(lines [bars + 1], meter id [bars]) covering position `last`. A meter that changes inside a bar cuts it into a
-    bar of its own meter; where there is none of that length, the change waits for the bar line."""
-    m = score.meters
-    at = (2 * m["tick"] * GRID + score.resolution) // (2 * score.resolution)
-    last = max(last, int(at[-1]))
-    lines, meters, here = [], [], 0
-    for i, row in enumerate(m):
-        stop = int(at[i + 1]) if i + 1 < len(m) else last + 1
-        meter = _meter(int(row["numerator"]), int(row["denominator"]), lost)
-        if stop <= here:
-            continue
-        full, rest = divmod(stop - here, int(BAR[meter]))
-        part = _part(rest) if i + 1 < len(m) else None
-        if rest and part is None:
-            full, rest = full + 1, 0
-            lost["moved_meters"] = lost.get("moved_meters", 0) + (i + 1 < len(m))
-        lines.append(here + BAR[meter] * np.arange(full))
-        meters.append(np.full(full, meter))
-        here += full * int(BAR[meter])
-        if rest:
-            lines.append([here])
-            meters.append([part])
-            here += rest
-    return np.append(np.concatenate(lines), here).astype(np.int64), np.concatenate(meters).astype(np.int64)
-
-
-def _meter(numerator: int, denominator: int, lost: dict[str, int]) -> int:
-    if (numerator, denominator) in METERS:
-        return METERS.index((numerator, denominator))
-    lost["replaced_meters"] = lost.get("replaced_meters", 0) + 1
-    length, rest = divmod(4 * GRID * numerator, denominator)
-    same = _part(length) if not rest else None
-    return METERS.index((4, 4)) if same is None else same
-
-
-def _part(length: int) -> int | None:
-    """The meter of a bar of so many positions, quarters preferred."""
-    for d in (4, 8, 16, 2):
-        n, rest = divmod(length * d, 4 * GRID)
-        if not rest and (n, d) in METERS:
-            return METERS.index((n, d))
-    return None
