@@ -179,6 +179,31 @@ def test_every_parameter_has_a_gradient(tie, single):
         assert np.isfinite(g).all() and np.abs(g).max() > 0, path
 
 
+def test_a_single_key_head_is_one_repeated(single):
+    """Four key heads of the same weights compute the same, and a gradient of one is the sum of theirs."""
+    one, four = replace(CONFIG, kv_heads=1, heads=4), replace(CONFIG, kv_heads=4, heads=4)
+    weights, batch = create(one), meshes.place(pack())
+
+    def spread(tree):
+        queries, key, value = np.split(tree["attention"]["qkv"], [4, 5], 2)  # [d, 1, ., w]
+        parts = [queries.swapaxes(1, 2), *(np.repeat(x, 4, 1) for x in (key, value))]
+        return tree | {"attention": tree["attention"] | {"qkv": np.concatenate(parts, 2)}}
+
+    def gathered(tree):
+        queries, key, value = np.split(tree["attention"]["qkv"], [1, 2], 2)
+        parts = [queries.swapaxes(1, 2), *(x.sum(1, keepdims=True) for x in (key, value))]
+        return np.concatenate(parts, 2)
+
+    layers = {i: spread(jax.tree.map(np.asarray, w)) for i, w in weights["body"]["layers"].items()}
+    repeated = jax.tree.map(jnp.asarray, weights | {"body": weights["body"] | {"layers": layers}})
+    loss, gradient = loss_and_gradient(one, weights, batch)
+    other, others = loss_and_gradient(four, repeated, batch)
+    np.testing.assert_allclose(loss, other, rtol=1e-6)
+    for i, w in gradient["body"]["layers"].items():
+        expected = gathered(jax.tree.map(np.asarray, others["body"]["layers"][i]))
+        np.testing.assert_allclose(w["attention"]["qkv"], expected, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "change",
     [

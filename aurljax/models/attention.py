@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from aurljax.models.heads import grouped
 from aurljax.models.layers import contract, moved, on_cpu
 
 HIDDEN = -1e30  # finite: a row that sees nothing (padding) gives a mean, not NaN
@@ -60,10 +61,7 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask, backend: str
     """softmax(q k / sqrt(D)) v over what `mask` shows -> [B, H, T, D] in q's type; products with operands in `dtype`."""
     if backend == "auto":
         backend = "blocks" if on_cpu() else "xla"
-    b, h, t, d = q.shape
-    kv = k.shape[1]
-    out = BACKENDS[backend](q.reshape(b, kv, h // kv, t, d), k, v, mask, dtype)
-    return out.reshape(b, h, t, d).astype(q.dtype)
+    return BACKENDS[backend](grouped(q, k), k, v, mask, dtype).reshape(q.shape).astype(q.dtype)
 
 
 def _xla(q, k, v, mask: Mask, dtype: str):

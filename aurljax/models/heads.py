@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 Angles = tuple[jax.Array, jax.Array]
 
@@ -25,6 +26,15 @@ def rotate(x: jax.Array, angles: Angles) -> jax.Array:
     return (y * cos + jnp.flip(y, -2) * sin).reshape(x.shape).astype(x.dtype)
 
 
+def grouped(q: jax.Array, k: jax.Array) -> jax.Array:
+    """Queries [B, H, T, D] by the key heads of k [B, KV, S, D] that they read: [B, KV, H / KV, T, D], laid out as k is
+    (of a single key head a bare reshape would not know whose axis it is)."""
+    b, h, t, d = q.shape
+    batch, heads, *_ = jax.typeof(k).sharding.spec
+    spec = PartitionSpec(batch, heads, None, None, None)
+    return jnp.reshape(q, (b, k.shape[1], h // k.shape[1], t, d), out_sharding=spec)
+
+
 @jax.custom_vjp
 def split_heads(x: jax.Array, angles: Angles) -> tuple[jax.Array, jax.Array, jax.Array]:
     """x [B, T, KV, G + 2, D], of each key head its G queries, the key, the value -> q [B, KV G, T, D], k and v
@@ -38,7 +48,7 @@ def _split_heads_backward(angles, gradients):
     q, k, v = gradients
     b, kv, t, d = k.shape
     back = angles[0], -angles[1]
-    q = rotate(q.reshape(b, kv, q.shape[1] // kv, t, d).transpose(0, 3, 1, 2, 4), back)
+    q = rotate(grouped(q, k).transpose(0, 3, 1, 2, 4), back)
     k, v = rotate(k.swapaxes(1, 2), back), v.swapaxes(1, 2)
     return jnp.concatenate([q, k[:, :, :, None], v[:, :, :, None]], 3), None
 
