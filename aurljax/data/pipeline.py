@@ -8,7 +8,7 @@ import functools
 import math
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from aurljax.data import augment, order, packing, windows
 from aurljax.data.augment import Augment, Plan
 from aurljax.data.batch import Batch, blank
 from aurljax.data.corpus import Corpus
+from aurljax.data.example import Example
 from aurljax.errors import UserError
 from aurljax.music import preprocess
 from aurljax.music.preprocess import Preprocess
@@ -28,17 +29,6 @@ if TYPE_CHECKING:
 _ORDER, _SHIFT, _EFFECTS = 1, 2, 3  # purposes of a drawn number, so that no two draws share a key
 PLAIN = Augment()  # no effect
 Encoded = tuple[np.ndarray, dict[str, np.ndarray]]  # ids [n], features [n] each
-
-
-class Example(NamedTuple):
-    """A window as a batch holds it: bars start..stop-1 of a piece, what was done to it, its ids."""
-
-    piece: str
-    bars: tuple[int, int]
-    prepared: dict[str, int]  # notes of the piece that preprocessing took, by reason
-    plan: Plan  # drawn for it
-    done: Plan  # the part of it that was done: all, or where that was too long the transposition alone
-    ids: np.ndarray
 
 
 class Dataset:
