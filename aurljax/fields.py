@@ -42,7 +42,7 @@ def unknown(name: str, known: Sequence[str]) -> ConfigError:
     section, _, leaf = name.rpartition(".")
     siblings = [k for k in known if k.rpartition(".")[0] == section]
     close = difflib.get_close_matches(name, siblings, 1, 0.75)
-    close += [k for k in known if k.rpartition(".")[2] == leaf]
+    close += difflib.get_close_matches(name, [k for k in known if k.rpartition(".")[2] == leaf], 1, 0)
     close += difflib.get_close_matches(name, known, 1, 0)
     return ConfigError(f"unknown config field {name}; did you mean {close[0]}?")
 

@@ -103,9 +103,11 @@ def _noise(seed: int, rows: int, n: int) -> np.ndarray:
 
 
 def _within_bar(score: Score, onset: np.ndarray) -> np.ndarray:
-    """New onsets, none before the line of the note's bar, none within a grid position of the next unless it was."""
-    lines = score.bar_ticks
-    bar = np.searchsorted(lines, score.onset, "right") - 1
-    first = np.ceil(lines[bar]).astype(np.int64)
-    last = np.floor(lines[np.minimum(bar + 1, len(lines) - 1)] - score.resolution / GRID).astype(np.int64)
-    return np.clip(onset, np.minimum(first, score.onset), np.maximum(last, score.onset))
+    """New onsets that stay in the bars of the old ones, as the nearest grid position has it: a note just before a line
+    belongs to the bar it leads to. None goes before its line or within a position of the next, unless it was there."""
+    lines, position = score.bar_ticks, score.resolution / GRID
+    bar = np.minimum(np.searchsorted(lines, score.onset + position / 2, "right") - 1, len(lines) - 1)
+    after = np.append(lines[1:], np.inf)[bar]
+    return np.clip(
+        onset, np.minimum(np.ceil(lines[bar]), score.onset), np.maximum(after - position, score.onset)
+    ).astype(np.int64)
