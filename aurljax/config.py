@@ -253,7 +253,7 @@ def _override(tree: dict[str, Any], text: str) -> None:
     target = tree
     for part in filter(None, section.split(".")):
         target = target.setdefault(part, {})
-    target[leaf] = value if kind is str else coerce(name, literal(value), kind)
+    target[leaf] = value if kind is str else plain(coerce(name, literal(value), kind))
 
 
 def _section(name: str, values: Mapping[str, Any], family: str) -> Any:

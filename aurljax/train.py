@@ -87,6 +87,9 @@ def train(
             if stopped:
                 progress.note(f"stopped at step {at} and saved; the same command goes on from there")
                 break
+        if data.fell_back:
+            progress.note(f"{data.fell_back:,} windows went without effects that made them too long for their rows; "
+                          "to keep more room for them, raise data.augment.slack")  # fmt: skip
     return Outcome(at, stopped and at < run.steps, log.last)
 
 

@@ -1,7 +1,9 @@
 """Effects give lawful scores and change what they say; which ones an example gets follows from its key alone."""
 
 import dataclasses
+import io
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from scores import random_score
 from strategies import scores
 
 import aurljax
-from aurljax import config
+from aurljax import config, metrics, models, train
 from aurljax.cli import main
 from aurljax.data import augment, census, effects, order, pipeline
 from aurljax.data.augment import Augment, Effect
@@ -21,9 +23,11 @@ from aurljax.data.corpus import Corpus
 from aurljax.data.ingest import ingest
 from aurljax.data.pipeline import Dataset
 from aurljax.errors import UserError
+from aurljax.fields import plain
 from aurljax.music import codec as codecs
 from aurljax.music.preprocess import Preprocess, prepare
 from aurljax.music.score import Score
+from aurljax.progress import Progress
 
 CODEC = codecs.make("score")
 SOME = settings(max_examples=60, deadline=None)
@@ -346,6 +350,11 @@ def test_settings_come_from_the_config(corpus):
     json.dumps(data.provenance)
 
 
+def test_a_section_within_a_section_can_be_a_mapping():
+    texts = ["data.augment={'tempo': {'probability': 1}, 'slack': 0.2}", "data.augment.tempo.strength=0.5"]
+    assert config.load(TINY, texts).data.augment == Augment(slack=0.2, tempo=Effect(1.0, 0.5))
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -376,6 +385,36 @@ def test_wrong_settings_are_refused_by_name(override, words):
 def test_fit_and_a_range_exclude_each_other():
     with pytest.raises(UserError, match=r"data.transpose=\(-1, 1\) has no use with data.augment.transpose=fit"):
         config.load(TINY, ["data.augment.transpose=fit", "data.transpose=(-1, 1)"])
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_with_schedules_is_resumed_to_the_same_losses(corpus, tmp_path):
+    """Trained at once, and in two parts from a checkpoint: everything on, progress counted on the whole run."""
+    import runs
+
+    def losses(where, **kept):
+        stopped = (lambda *_: signal.raise_signal(signal.SIGINT) or {}) if kept else None
+        tree = {
+            "corpus": str(corpus.path),
+            "length": 128,
+            "batch": 8,
+            "augment": plain(dataclasses.replace(SCHEDULED, slack=0.0)),
+        }
+        run = {"steps": 6, "log_every": 1, **kept}
+        chosen = runs.bigram_config(data=tree, run=run, mesh={"data": 4, "model": 2})
+        said = io.StringIO()
+        train.train(chosen, where, stopped, Progress(1, said))
+        return {r["step"]: r["loss"] for r in metrics.read(where) if "loss" in r}, said.getvalue()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.FAMILIES, "bigram", runs.BIGRAM)
+        whole, said = losses(tmp_path / "whole")
+        first, _ = losses(tmp_path / "parts", sample_every=3)
+        again, _ = losses(tmp_path / "parts")
+    assert sorted(whole) == list(range(1, 7)) and sorted(first) == [1, 2, 3] and again == whole
+    assert "windows went without effects" in said
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
