@@ -87,7 +87,7 @@ def _example(args: argparse.Namespace) -> None:
     paths = [Path(args.out, f"{step:06}-{row:03}-{i}.mid") for i in range(len(found))] if args.out else []
     if taken := next((p for p in paths if p.exists()), None):
         raise UserError(f"{taken} exists; choose another --out")
-    print(f"step {step}, row {row}: {len(found)} windows, {sum(len(e.ids) - 1 for e in found):,} of "
+    print(f"step {step}, row {row}: {len(found)} window{'s' * (len(found) > 1)}, {sum(len(e.ids) - 1 for e in found):,} of "
           f"{chosen.data.length:,} slots")  # fmt: skip
     for example in found:
         print(example.line())

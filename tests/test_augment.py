@@ -431,7 +431,7 @@ def test_an_example_is_told_and_written(corpus, tmp_path, capsys):
     chosen = config.load(TINY, ON)
     data = pipeline.training(chosen, CODEC, corpus)
     examples = data.examples(30, 1)
-    assert first.startswith(f"step 30, row 1: {len(examples)} windows")
+    assert first.startswith(f"step 30, row 1: {len(examples)} window")
     assert lines[: len(examples)] == [e.line() for e in examples]
     assert any("swing" in line for line in lines)
     written = sorted((tmp_path / "out").glob("*.mid"))

@@ -48,7 +48,7 @@ class Census:
         """A sentence for each known trap that the figures show."""
         out = []
         short = sum(share for meter, share in self.meters.items() if meter == "1/4")
-        if short > 0.9:
+        if short > 0.5:
             out.append(
                 f"{short:.0%} of bars are 1/4: the meter is most likely unknown and bars are beats; "
                 "give the files their meter before ingest"
