@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from aurljax.music.midi import Limits
 
 
+CONFIGURED = ("train", "corpus")  # the sub-commands that take overrides of a config
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a sub-command; returns its exit status (bad input: one sentence on standard error, 2)."""
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
-    if unknown := [a for a in rest if not (args.command == "train" and a.startswith("--config."))]:
+    if unknown := [a for a in rest if not (args.command in CONFIGURED and a.startswith("--config."))]:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     args.overrides = rest
     # Compiled programs are kept between runs. An environment variable, so that JAX sees it whenever it is imported.
@@ -64,6 +67,64 @@ def _limits(texts: list[str]) -> Limits:
     return Limits(**given)
 
 
+def corpus(args: argparse.Namespace) -> None:
+    """Corpus -> what it holds; or with a config, what a row of a batch holds."""
+    if args.example is None:
+        if given := [n for n, v in (("--config", args.config or args.overrides), ("--out", args.out)) if v]:
+            raise UserError(f"{given[0]} is for --example; add --example STEP,ROW or leave it out")
+        _census(args)
+    elif not args.config:
+        raise UserError("--example needs --config=FILE.py, the experiment whose batch is shown")
+    elif args.json:
+        raise UserError("--json is for the report; leave out --json or --example")
+    else:
+        _example(args)
+
+
+def _census(args: argparse.Namespace) -> None:
+    import dataclasses
+
+    from aurljax.data import census
+    from aurljax.data.corpus import Corpus
+    from aurljax.progress import Counter
+
+    with Counter("pieces") as counter:
+        found = census.of(Corpus(args.corpus), counter.update)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(found) | {"warnings": found.warnings()}))
+    else:
+        print(f"{args.corpus}: " + "\n".join(found.lines()))
+
+
+def _example(args: argparse.Namespace) -> None:
+    from aurljax import config
+    from aurljax.data import pipeline
+    from aurljax.data.corpus import Corpus
+
+    chosen = config.load(args.config, args.overrides)
+    codec, (step, row) = chosen.codec.make(), args.example
+    found = pipeline.training(chosen, codec, Corpus(args.corpus)).examples(step, row)
+    paths = [Path(args.out, f"{step:06}-{row:03}-{i}.mid") for i in range(len(found))] if args.out else []
+    if taken := next((p for p in paths if p.exists()), None):
+        raise UserError(f"{taken} exists; choose another --out")
+    print(f"step {step}, row {row}: {len(found)} window{'s' * (len(found) > 1)}, {sum(len(e.ids) - 1 for e in found):,} of "
+          f"{chosen.data.length:,} slots")  # fmt: skip
+    for example in found:
+        print(example.line())
+    if paths:
+        _folder(Path(args.out))
+    for path, example in zip(paths, found, strict=bool(paths)):
+        codec.decode(example.ids).save_midi(path)
+        print(path)
+
+
+def _folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made ({error.strerror}); choose another --out") from None
+
+
 def train(args: argparse.Namespace) -> None:
     """Config -> a workdir with checkpoints."""
     from aurljax import config, samples, train
@@ -87,10 +148,7 @@ def generate(args: argparse.Namespace) -> None:
         args.n, prompt=prompt, bars=args.bars, seconds=args.seconds, seed=args.seed, temperature=args.temperature,
         top_k=args.top_k, top_p=args.top_p, min_p=args.min_p,
     )  # fmt: skip
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be made ({error.strerror}); choose another --out") from None
+    _folder(out)
     for path, score in zip(paths, scores, strict=True):
         score.save_midi(path)
         print(f"{path}: {len(score)} notes, {score.bar_count} bars, {score.seconds(score.end):.1f} s")
@@ -168,6 +226,13 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--valid", type=float, default=0.05, help="share of pieces held out for validation (0.05)")
     c.add_argument("--test", type=float, default=0.05, help="share of pieces held out for tests (0.05)")
 
+    c = command(corpus, "report what a corpus holds, or what a row of a batch is made of")
+    c.add_argument("corpus", metavar="CORPUS", help="folder that ingest made")
+    c.add_argument("--json", action="store_true", help="print one line of JSON")
+    c.add_argument("--example", type=_step_and_row, metavar="STEP,ROW", help="show this row of this step's batch")
+    c.add_argument("--config", metavar="FILE.py", help="experiment of --example; --config.a.b=VALUE changes a field")
+    c.add_argument("--out", metavar="DIR", help="write the windows of --example as MIDI here")
+
     c = command(train, "train a model; goes on by itself where a workdir has a checkpoint")
     c.add_argument("--config", required=True, metavar="FILE.py", help="experiment; --config.a.b=VALUE changes a field")
     c.add_argument("--workdir", required=True, metavar="DIR", help="receives checkpoints, metrics and samples")
@@ -198,6 +263,13 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--split", default="valid", help="train, valid or test (valid)")
     c.add_argument("--json", action="store_true", help="print one line of JSON")
     return parser
+
+
+def _step_and_row(text: str) -> tuple[int, int]:
+    step, comma, row = text.partition(",")
+    if not (comma and step.isdecimal() and row.isdecimal()):
+        raise argparse.ArgumentTypeError(f"must be STEP,ROW such as 100,0, not {text}")
+    return int(step), int(row)
 
 
 def _positive(kind: type):

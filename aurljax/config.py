@@ -10,10 +10,11 @@ from __future__ import annotations
 import runpy
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aurljax.data.augment import Augment
 from aurljax.fields import (
     ConfigError,
     at_least,
@@ -26,6 +27,7 @@ from aurljax.fields import (
     require,
     unknown,
 )
+from aurljax.music.preprocess import Preprocess
 
 OPTIMIZERS = ("adamw", "lion")
 SCHEDULES = ("cosine", "linear", "constant")
@@ -54,11 +56,15 @@ class Data:
     length: int = 512
     batch: int = 8
     transpose: tuple[int, int] = (0, 0)  # semitones, both ends included
+    preprocess: Preprocess = field(default_factory=Preprocess)  # of every split
+    augment: Augment = field(default_factory=Augment)  # of the training split
 
     def __post_init__(self) -> None:
         at_least(self, "data", length=2, batch=1)
         low, high = self.transpose
         require(-12 <= low <= 0 <= high <= 12, f"data.transpose={self.transpose} must be (-12..0, 0..12)")
+        fit = self.augment.transpose == "fit" and any(self.transpose)
+        require(not fit, f"data.transpose={self.transpose} has no use with data.augment.transpose=fit; leave one out")
 
 
 @dataclass(frozen=True)
@@ -244,8 +250,10 @@ def _override(tree: dict[str, Any], text: str) -> None:
         tree.setdefault("codec", {}).setdefault("options", {})[leaf] = literal(value)
         return
     kind = _kind(name, _family_name(tree))
-    target = tree.setdefault(section, {}) if section else tree
-    target[leaf] = value if kind is str else coerce(name, literal(value), kind)
+    target = tree
+    for part in filter(None, section.split(".")):
+        target = target.setdefault(part, {})
+    target[leaf] = value if kind is str else plain(coerce(name, literal(value), kind))
 
 
 def _section(name: str, values: Mapping[str, Any], family: str) -> Any:
@@ -268,8 +276,16 @@ def _kind(name: str, family: str) -> Any:
         raise ConfigError(f"{name} comes from the codec; leave it out of the config")
     kinds = _kinds(section, family)
     if leaf not in kinds:
-        raise unknown(name, ["seed", *SECTIONS, *(f"{s}.{k}" for s in SECTIONS for k in _kinds(s, family))])
+        raise unknown(name, ["seed", *SECTIONS, *(k for s in SECTIONS for k in _names(s, family))])
     return kinds[leaf]
+
+
+def _names(section: str, family: str) -> list[str]:
+    """The dotted names of all fields of a section and of the sections in it."""
+    found = []
+    for leaf, kind in _kinds(section, family).items():
+        found += [f"{section}.{leaf}", *(_names(f"{section}.{leaf}", family) if is_dataclass(kind) else ())]
+    return found
 
 
 def _kinds(section: str, family: str) -> dict[str, Any]:
@@ -278,7 +294,11 @@ def _kinds(section: str, family: str) -> dict[str, Any]:
     if section == "model":
         kinds = typing.get_type_hints(_family(family).config)
         return {"family": str} | {k: v for k, v in kinds.items() if k not in FROM_CODEC}
-    return typing.get_type_hints(SECTIONS[section]) if section in SECTIONS else {}
+    head, *inner = section.split(".")
+    kind = SECTIONS.get(head)
+    for part in inner:
+        kind = typing.get_type_hints(kind).get(part) if is_dataclass(kind) else None
+    return typing.get_type_hints(kind) if is_dataclass(kind) else {}
 
 
 def _family_name(tree: Mapping[str, Any]) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aurljax.errors import UserError
@@ -41,7 +42,7 @@ def unknown(name: str, known: Sequence[str]) -> ConfigError:
     section, _, leaf = name.rpartition(".")
     siblings = [k for k in known if k.rpartition(".")[0] == section]
     close = difflib.get_close_matches(name, siblings, 1, 0.75)
-    close += [k for k in known if k.rpartition(".")[2] == leaf]
+    close += difflib.get_close_matches(name, [k for k in known if k.rpartition(".")[2] == leaf], 1, 0)
     close += difflib.get_close_matches(name, known, 1, 0)
     return ConfigError(f"unknown config field {name}; did you mean {close[0]}?")
 
@@ -57,11 +58,24 @@ def literal(text: str) -> Any:
         return text
 
 
-def coerce(name: str, value: Any, kind: Any) -> Any:
-    """`value` as the type `kind` where no meaning is lost: int to float, list to tuple; else ConfigError."""
+def coerce(name: str, value: Any, kind: Any, base: Any = None) -> Any:
+    """`value` as the type `kind` where no meaning is lost: int to float, list to tuple, mapping to dataclass.
+
+    Of a union the first type that takes the value is taken; fields that a mapping leaves out are those of `base`, else
+    the type's defaults. ConfigError for any other value.
+    """
     origin, options = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        return None if value is None else coerce(name, value, next(k for k in options if k is not type(None)))
+        return _of_union(name, value, kind, options)
+    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        kinds = typing.get_type_hints(kind)
+        if wrong := next((k for k in value if k not in kinds), None):
+            raise unknown(f"{name}.{wrong}", [f"{name}.{k}" for k in kinds])
+        base = kind() if base is None else base
+        changes = {k: coerce(f"{name}.{k}", v, kinds[k], getattr(base, k)) for k, v in value.items()}
+        return dataclasses.replace(base, **changes)
+    if dataclasses.is_dataclass(kind):
+        raise ConfigError(f"{name} is a section, not a value; set one of its fields, such as {name}.NAME")
     if origin is tuple and isinstance(value, list | tuple):
         kinds = options[:1] * len(value) if options[1:] == (...,) else options
         if len(kinds) == len(value):
@@ -73,13 +87,27 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
     raise ConfigError(f"{name} must be {kind.__name__ if origin is None else kind}, not {value!r}")
 
 
+def _of_union(name: str, value: Any, kind: Any, options: tuple) -> Any:
+    if value is None and type(None) in options:
+        return None
+    for k in options:
+        if k is not type(None):
+            try:
+                return coerce(name, value, k)
+            except ConfigError:
+                continue
+    raise ConfigError(f"{name} must be {kind}, not {value!r}")
+
+
 def frozen(value: Any) -> Any:
     """Lists as tuples, at any depth."""
     return tuple(frozen(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def plain(value: Any) -> Any:
-    """Tuples as lists, at any depth."""
+    """Tuples as lists and dataclasses as dicts, at any depth."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     return [plain(v) for v in value] if isinstance(value, tuple) else value
 
 

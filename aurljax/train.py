@@ -22,6 +22,7 @@ from etils import epath
 from aurljax import checkpoint, mesh, params, state, step
 from aurljax.checkpoint import Checkpoints
 from aurljax.config import Config, Parts, build, differences, to_dict
+from aurljax.data import pipeline
 from aurljax.data.corpus import Corpus
 from aurljax.data.pipeline import Dataset
 from aurljax.errors import UserError
@@ -86,6 +87,9 @@ def train(
             if stopped:
                 progress.note(f"stopped at step {at} and saved; the same command goes on from there")
                 break
+        if data.fell_back:
+            progress.note(f"{data.fell_back:,} windows went without effects that made them too long for their rows; "
+                          "to keep more room for them, raise data.augment.slack")  # fmt: skip
     return Outcome(at, stopped and at < run.steps, log.last)
 
 
@@ -106,9 +110,9 @@ def datasets(parts: Parts) -> tuple[Dataset, Dataset | None]:
     config = parts.config
     if not config.data.corpus:
         raise UserError("data.corpus names no folder; set it to one that `aurljax ingest` made")
-    corpus, rows = Corpus(config.data.corpus), (config.data.length, config.data.batch)
-    data = Dataset(corpus, parts.codec, "train", *rows, seed=config.seed, transpose=config.data.transpose)
-    return data, Dataset(corpus, parts.codec, "valid", *rows, shuffle=False) if config.run.eval_every else None
+    corpus = Corpus(config.data.corpus)
+    data = pipeline.training(config, parts.codec, corpus)
+    return data, pipeline.held_out(config, parts.codec, corpus) if config.run.eval_every else None
 
 
 def describe(parts: Parts, data: Dataset) -> dict[str, Any]:

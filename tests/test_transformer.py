@@ -196,8 +196,8 @@ def test_a_single_key_head_is_one_repeated(single):
 
     layers = {i: spread(jax.tree.map(np.asarray, w)) for i, w in weights["body"]["layers"].items()}
     repeated = jax.tree.map(jnp.asarray, weights | {"body": weights["body"] | {"layers": layers}})
-    loss, gradient = loss_and_gradient(one, weights, batch)
-    other, others = loss_and_gradient(four, repeated, batch)
+    (loss, _), gradient = loss_and_gradient(one, weights, batch)
+    (other, _), others = loss_and_gradient(four, repeated, batch)
     np.testing.assert_allclose(loss, other, rtol=1e-6)
     for i, w in gradient["body"]["layers"].items():
         expected = gathered(jax.tree.map(np.asarray, others["body"]["layers"][i]))

@@ -354,7 +354,7 @@ def test_the_whole_way(tmp_path, capsys, options):
     from aurljax import load_model
     from aurljax.cli import main
 
-    corpus, run = make_corpus(tmp_path, fractions=(0.0, 0.25)), str(tmp_path / "run")
+    corpus, run = make_corpus(tmp_path), str(tmp_path / "run")
     options = {"voices": 2, "grid": 2} | options
     flags = ["codec.name=voices", *(f"codec.options.{name}={value}" for name, value in options.items())]
     flags += ["data.length=48", f"data.corpus={corpus}", "data.batch=8", "data.transpose=(-5,6)"]
@@ -364,7 +364,7 @@ def test_the_whole_way(tmp_path, capsys, options):
     model = load_model(run)
     assert model.codec == make("voices", **options)
     if "barlines" in options:
-        assert main(["evaluate", "--checkpoint", run, "--corpus", corpus, "--split", "test"]) == 0
+        assert main(["evaluate", "--checkpoint", run, "--corpus", corpus, "--split", "valid"]) == 0
         assert "nats per note" in capsys.readouterr().out
     whole = midi.load(next(Path(tmp_path / "midi").glob("*.mid")))
     begun = Score(480, notes=whole.notes[:8], tracks=[(0, False)])  # four quarters

@@ -17,11 +17,14 @@ from aurljax.data import files, workers
 from aurljax.data.corpus import Corpus
 from aurljax.errors import UserError
 from aurljax.music import codec as codecs
+from aurljax.music import polyphony, preprocess
 from aurljax.music import score as scores
+from aurljax.music.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from aurljax.music.codec import Codec
 
+RAW = Preprocess()
 LARGE, CHUNK = 4096, 256  # pieces: from how many on processes are worth their start, and in one task of theirs
 
 
@@ -70,8 +73,15 @@ def tile(score: scores.Score, codec: Codec, length: int) -> tuple[list[tuple[int
     return windows, left_out
 
 
-def compute(corpus: Corpus, codec: Codec, split: str, length: int, processes: int | None = None) -> Windows:
-    """The windows of every piece of a split, in the corpus's order; UserError if there is none.
+def compute(
+    corpus: Corpus,
+    codec: Codec,
+    split: str,
+    length: int,
+    processes: int | None = None,
+    how: Preprocess = RAW,
+) -> Windows:
+    """The windows of every piece of a split, preprocessed, in the corpus's order; UserError if there is none.
 
     `processes`: None for one a core where the split is large, else this one alone.
     """
@@ -79,10 +89,11 @@ def compute(corpus: Corpus, codec: Codec, split: str, length: int, processes: in
     if processes is None:
         processes = workers.cores() if len(pieces) >= LARGE else 1
     if processes == 1:
-        parts = [_cut(corpus, codec, length, pieces)]
+        parts = [_cut(corpus, codec, length, pieces, how)]
     else:
-        how = {"corpus": str(corpus.path), "codec": codec.name, "options": codec.options, "length": length}
-        tasks = [{**how, "items": pieces[i : i + CHUNK]} for i in range(0, len(pieces), CHUNK)]
+        same = {"corpus": str(corpus.path), "codec": codec.name, "options": codec.options, "length": length}
+        same["preprocess"] = dataclasses.asdict(how)
+        tasks = [{**same, "items": pieces[i : i + CHUNK]} for i in range(0, len(pieces), CHUNK)]
         done = dict(workers.run("aurljax.data.windows:_task", tasks, processes, float("inf")))
         parts = [done[i] for i in range(len(tasks))]
     rows = [row for part, _ in parts for row in part]
@@ -91,12 +102,14 @@ def compute(corpus: Corpus, codec: Codec, split: str, length: int, processes: in
     return Windows(*np.array(rows, np.int32).T.copy(), sum(left_out for _, left_out in parts))
 
 
-def _cut(corpus: Corpus, codec: Codec, length: int, pieces: list[int], at: Callable = int) -> tuple[list, int]:
+def _cut(
+    corpus: Corpus, codec: Codec, length: int, pieces: list[int], how: Preprocess, at: Callable = int
+) -> tuple[list, int]:
     """([(piece, first bar, bar after the last, ids)], bars left out) of some pieces; calls at(k) before the k-th."""
     rows, left_out = [], 0
     for k, i in enumerate(pieces):
         at(k)
-        windows, out = tile(corpus[i], codec, length)
+        windows, out = tile(preprocess.prepare(corpus[i], how)[0], codec, length)
         rows += [(i, *w) for w in windows]
         left_out += out
     return rows, left_out
@@ -107,19 +120,19 @@ def _task(task: workers.Task, at: Callable) -> tuple[list, int]:
     if task["bad"]:
         raise RuntimeError(f"{task['corpus']}: workers died on pieces {task['items']} ({task['bad']})")
     made = codecs.make(task["codec"], **task["options"])
-    return _cut(Corpus(task["corpus"]), made, task["length"], task["items"], at)
+    return _cut(Corpus(task["corpus"]), made, task["length"], task["items"], Preprocess(**task["preprocess"]), at)
 
 
-def load(corpus: Corpus, codec: Codec, split: str, length: int) -> Windows:
+def load(corpus: Corpus, codec: Codec, split: str, length: int, how: Preprocess = RAW) -> Windows:
     """`compute`, kept on disk by all it depends on: in the corpus if it can be written, else in the user's cache."""
-    code = files.code(codecs, scores, sys.modules[__name__])
-    key = f"{corpus.digest}/{codec.fingerprint}/{split}/{length}/{code}"
+    code = files.code(codecs, scores, preprocess, polyphony, sys.modules[__name__])
+    key = f"{corpus.digest}/{codec.fingerprint}/{split}/{length}/{code}/{how}"
     name = f"windows-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
     folders = [corpus.path / "cache", files.cache_folder() / "windows"]
     for folder in folders:
         if (found := _read(folder / name)) is not None:
             return found
-    windows = compute(corpus, codec, split, length)
+    windows = compute(corpus, codec, split, length, how=how)
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,6 @@ def split_heads(x: jax.Array, angles: Angles) -> tuple[jax.Array, jax.Array, jax
 
 def _split_heads_backward(angles, gradients):
     q, k, v = gradients
-    b, kv, t, d = k.shape
     back = angles[0], -angles[1]
     q = rotate(grouped(q, k).transpose(0, 3, 1, 2, 4), back)
     k, v = rotate(k.swapaxes(1, 2), back), v.swapaxes(1, 2)
