@@ -14,7 +14,6 @@ from aurljax.decode import loop
 from aurljax.decode.sampler import Sampler
 from aurljax.errors import UserError
 from aurljax.evaluate import likelihood
-from aurljax.music.codec.grammar import SHORTEST
 from aurljax.music.score import Score
 
 Tree = Any
@@ -78,16 +77,18 @@ class Model:
         max_ids: int | None = None,
     ) -> list[Score]:
         """One score for each prompt (None: from nothing), all in one batch; row i is the same in any batch."""
+        if bars is not None and "bar" not in self.codec.vocabulary.index:
+            raise UserError(f"bars: the codec '{self.codec.name}' of this model has no bars; give seconds instead")
         written = [self._prompt(p) for p in prompts]
-        room = self.context - max(map(len, written))
-        if room < SHORTEST:
+        room, shortest = self.context - max(map(len, written)), self.codec.grammar.shortest
+        if room < shortest:
             raise UserError(
                 f"prompt: {max(map(len, written))} ids leave no room in a context of {self.context}; "
                 "give fewer bars of it, or a model trained with a longer data.length"
             )
         most = min(room, max_ids or room)
-        if most < SHORTEST:
-            raise UserError(f"max_ids: {max_ids} is too few to end a piece; give at least {SHORTEST}")
+        if most < shortest:
+            raise UserError(f"max_ids: {max_ids} is too few to end a piece; give at least {shortest}")
         plan = loop.Plan(self.parts.family, self.parts.model, self.codec, sampler, most)
         begun = prompts[0] is not None
         if any((p is not None) != begun for p in prompts):
@@ -104,11 +105,8 @@ class Model:
         return likelihood.of_scores(self, [score]).nats
 
     def _prompt(self, prompt: Score | None) -> np.ndarray:
-        """Ids to continue from: `start`, or the prompt's bars and the `bar` that opens what is new."""
-        v = self.codec.vocabulary
-        if prompt is None:
-            return np.array([v.id("start")], np.int32)
-        return np.append(self.codec.encode(prompt)[:-1], v.id("bar")).astype(np.int32)
+        """Ids to continue from: `start`, or those of the prompt."""
+        return np.array([self.codec.vocabulary.id("start")], np.int32) if prompt is None else self.codec.prompt(prompt)
 
 
 def load(path: epath.PathLike, data: int = 1, model: int = 1) -> Model:

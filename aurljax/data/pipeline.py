@@ -163,11 +163,13 @@ class Dataset:
         score = augment.transpose(self._score(window), shift)
         w = self.windows
         room = int(w.ids[window])
-        ids = self.codec.encode(score, bars=(int(w.start[window]), int(w.stop[window])))
+        first, stop = int(w.start[window]), int(w.stop[window])
+        ids = self.codec.encode(score, bars=(first, stop))
         if len(ids) > room:
             self.cut += 1
-            lines = np.flatnonzero(ids[: room + 1] == self.codec.vocabulary.id("bar"))
-            ids = ids[: lines[-1] if len(lines) > 1 else room]
+            lines = self.codec.bar_starts(ids, stop - first)
+            lines = lines[1:][lines[1:] <= room]
+            ids = ids[: lines[-1] if len(lines) else room]
         return ids, self.codec.features(ids)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 
 from aurljax.errors import UserError
-from aurljax.music.codec.score import CodecError, ScoreCodec
+from aurljax.music.codec.event import EventCodec
+from aurljax.music.codec.score import ScoreCodec
+from aurljax.music.codec.vocabulary import CodecError
 
-CODECS = {"score": ScoreCodec}
-Codec = ScoreCodec  # every codec has these methods
+CODECS = {"score": ScoreCodec, "event": EventCodec}
+Codec = ScoreCodec | EventCodec  # every codec has the methods that both have
 
 __all__ = ["CODECS", "Codec", "CodecError", "make"]
 
@@ -23,4 +25,6 @@ def make(name: str, **options) -> Codec:
         return CODECS[name](**options)
     except TypeError:
         known = ", ".join(f.name for f in CODECS[name].__dataclass_fields__.values())
-        raise UserError(f"codec {name!r} has no such option among {sorted(options)}; it has: {known}") from None
+        raise UserError(
+            f"codec {name!r} has no such option among {sorted(options)}; it has: {known or 'none'}"
+        ) from None

@@ -65,7 +65,9 @@ UNLIMITED = 2**30
 
 
 class Grammar:
-    """The automaton of a vocabulary; `meters` gives the bar length in positions of each meter id."""
+    """The automaton of a vocabulary; `bar_lengths` gives the bar length in positions of each meter id."""
+
+    shortest = SHORTEST
 
     def __init__(self, vocabulary: Vocabulary, bar_lengths: np.ndarray):
         v, phase = vocabulary, {p: i for i, p in enumerate(PHASES)}
@@ -170,6 +172,13 @@ class Grammar:
         here = xp.maximum(s["position"], 0)
         line = s["clock"] + (s["bar_length"] - here) * s["unit"]
         return (s["bars_left"] <= 0) | (line >= s["seconds"])
+
+    def within(self, s: State, logits: Array, xp=np) -> Array:
+        """Logits [B, V] in which the `bar` that would exceed what was asked for is the `end`."""
+        bar, end = self.vocabulary.id("bar"), self.vocabulary.id("end")
+        both = xp.logaddexp(logits[:, end], logits[:, bar])
+        closed = xp.where(self.closing(s, xp), both, logits[:, end])
+        return xp.where(xp.arange(len(self.vocabulary)) == end, closed[:, None], logits)
 
     def allowed(self, s: State, xp=np) -> Array:
         """[B, V] which ids may be written next; never empty."""

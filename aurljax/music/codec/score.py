@@ -12,10 +12,9 @@ import functools
 
 import numpy as np
 
-from aurljax.errors import UserError
 from aurljax.music.codec import tempo
 from aurljax.music.codec.grammar import DURATIONS, TRACKS, Grammar
-from aurljax.music.codec.vocabulary import Vocabulary
+from aurljax.music.codec.vocabulary import CodecError, Vocabulary
 from aurljax.music.score import METER, NOTE, TEMPO, TRACK, Score
 
 GRID = 24  # positions per quarter
@@ -28,10 +27,6 @@ METERS = tuple((n, d) for d, most in ((2, 4), (4, 8), (8, 16), (16, 15)) for n i
 BAR = np.array([4 * GRID * n // d for n, d in METERS])  # positions per bar of each meter
 MICRO = np.array([m for m in range(-10, 10) if m])  # ticks beside the grid
 SLOTS = ("position", "track", "pitch", "velocity", "micro", "long", "duration")
-
-
-class CodecError(UserError):
-    """Ids that no codec of this kind wrote."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,12 +106,25 @@ class ScoreCodec:
         """int32 [bars] ids of each bar when the whole piece is encoded."""
         layout = self.layout(score)
         body = self._body(layout, 0, len(layout.meter))
-        at = np.flatnonzero(body == self.vocabulary.id("bar"))
-        return np.diff(np.append(at, len(body))).astype(np.int32)
+        starts = self.bar_starts(body, len(layout.meter))
+        return np.diff(np.append(starts, len(body))).astype(np.int32)
+
+    def bar_starts(self, ids: np.ndarray, count: int) -> np.ndarray:
+        """[count] where the first bars of a sequence begin, of those it has."""
+        return np.flatnonzero(np.asarray(ids) == self.vocabulary.id("bar"))[:count]
 
     def overhead(self, score: Score) -> int:
         """Most ids that a window may have beyond those of its bars: ends, programs, meter, tempo, running status."""
         return 2 + 2 * min(len(score.tracks), TRACKS) + 1 + 3 + 1
+
+    def prompt(self, score: Score) -> np.ndarray:
+        """Ids to be continued: the piece without its `end`, and the `bar` that opens what is new."""
+        return np.append(self.encode(score)[:-1], self.vocabulary.id("bar")).astype(np.int32)
+
+    def continuation(self, score: Score, prompt: Score) -> Score:
+        """`score`, which continues `prompt`, with the notes of its new bars alone."""
+        begin = self.layout(prompt).lines[-1]
+        return score.replace(notes=score.notes[score.onset * GRID >= begin * score.resolution])
 
     def _header(self, layout: Layout, first: str) -> np.ndarray:
         return np.append(self.vocabulary.id(first), self._id("program", layout.tracks))
@@ -187,12 +195,7 @@ class ScoreCodec:
 
     def decode(self, tokens) -> Score:
         """The Score of ids that begin with `start` or `continue`; raises CodecError where they break off."""
-        ids = np.asarray(tokens, np.int64)
-        ids = ids[: len(ids) - np.argmax(ids[::-1] != 0)] if ids.any() else ids[:0]
-        if len(ids) and not 0 <= ids.min() <= ids.max() < len(self.vocabulary):
-            raise CodecError(
-                f"ids must lie in 0..{len(self.vocabulary) - 1}; this sequence has {ids.min()}..{ids.max()}"
-            )
+        ids = self.vocabulary.written(tokens)
         kind, value, number = self.vocabulary.kind[ids], self.vocabulary.value[ids], self.vocabulary.index
         at = {k: np.flatnonzero(kind == i) for k, i in number.items()}
         self._check(at, kind)
