@@ -165,9 +165,10 @@ class EventGrammar:
             "continue": (at == self.phase.begin)[:, None],
             "end": settled & ~xp.any(s["open"], (1, 2))[:, None],
             "on": free & ((s["velocity"][:, None] >= 0) | ~bare),
-            "off": named & bare & mine & (stage <= OFF) & (place > mark),
+            "off": named & bare & mine & (stage <= OFF) & (place > mark) & (live | (place == self._first(s, xp))),
             "shift": (settled | (fresh & (s["full"][:, None] > 0)))
-            & (ids["shift"] + 1 <= self._longest(s, xp)[:, None]),
+            & (ids["shift"] + 1 <= self._longest(s, xp)[:, None])
+            & (live | (stage > OFF) | (self._first(s, xp) <= mark)),
             "velocity": bare & xp.any(free, 1, keepdims=True) & (ids["velocity"] != s["velocity"][:, None]),
             "sustain": named & bare & live & ((stage < SUSTAIN) | ((stage == SUSTAIN) & (i > mark // PITCHES)))
             & ((ids["sustain"] == 1) != pedal),
@@ -177,10 +178,15 @@ class EventGrammar:
             "instrument": (settled | fresh) & (ids["instrument"] != i) & (off | sustain | on),
         }  # fmt: skip
 
+    def _first(self, s: State, xp) -> Array:
+        """[B, 1] instrument * PITCHES + pitch of the lowest sounding note: when time is up, offs pass over none."""
+        return xp.argmax(s["open"].reshape(len(s["phase"]), -1), 1)[:, None]
+
     def _entries(self, s: State, later: Array, live: Array, xp) -> tuple[Array, Array, Array]:
         """[B, instruments] each: whether an off, a sustain, an on may follow once the instrument is named."""
         stage, sounding = s["stage"][:, None], xp.sum(s["open"], 2)
-        off = (stage <= OFF) & later & (sounding > 0)
+        lowest = xp.arange(INSTRUMENTS) == self._first(s, xp) // PITCHES
+        off = (stage <= OFF) & later & (sounding > 0) & (live | lowest)
         sustain = live & ((stage < SUSTAIN) | ((stage == SUSTAIN) & later))
         return off, sustain, live & (sounding < PITCHES) & ((stage < ON) | later)
 
