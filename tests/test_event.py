@@ -311,7 +311,7 @@ def test_pop909():
         report = CODEC.loss_report(score)
         lost = sum(report[k] for k in ("drums", "outside", "doubled"))
         assert report["kept"] + lost == len(score)
-        assert report["onset_error"] <= 1 / 128 + 0.001 and report["velocity_error"] <= 2
+        assert report["onset_error"] <= 1 / 128 + TICK and report["velocity_error"] <= 2
     accepted(ids, len(ids))
 
 
