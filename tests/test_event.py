@@ -123,6 +123,7 @@ def test_the_cost_of_closing_is_met():
         up_to = np.cumsum(likely / np.maximum(size, 1)[:, V.kind], 1)
         state = GRAMMAR.advance(state, (up_to <= rng.random((64, 1)) * up_to[:, -1:] * (1 - 1e-9)).sum(1))
         tight = {k: x.copy() for k, x in state.items()} | {"left": np.zeros(64, np.int32)}
+        assert GRAMMAR.allowed(tight).any(1).all()  # as after a prompt with more sounding notes than ids are left
         cost = GRAMMAR._cost(tight, np)
         legal = GRAMMAR._legal(tight, np)
         least = np.min([np.where(legal[k], cost[k], 2**30).min(1) for k in cost], 0) + 1
