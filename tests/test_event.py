@@ -237,13 +237,15 @@ def test_windows_are_whole_segments(seed, data):
 
 def test_a_window_states_the_pedals_that_are_down():
     notes = [(960 * i, 480, t, 60, 80) for i in range(6) for t in range(2)]
-    down = [(0, 0, 0, 64, 127), (480, 1, 0, 64, 127), (3000, 0, 0, 64, 0)]
+    down = [(0, 0, 0, 64, 127), (480, 1, 0, 64, 127), (1920, 0, 0, 64, 0), (1980, 0, 0, 64, 127), (3840, 0, 0, 64, 0)]
     score = Score(480, notes=notes, tracks=[(0, False), (40, False)], controls=down)
     names = V.names(CODEC.encode(score, (1, 2)))
     assert names[0] == "continue" and names[1].startswith("tempo")
+    assert names[2:6] == ["instrument 5", "sustain 1", "instrument 0", "velocity 20"]  # up at the line itself
+    names = V.names(CODEC.encode(score.replace(controls=down[:4]), (2, 3)))
     assert names[2:6] == ["instrument 0", "sustain 1", "instrument 5", "sustain 1"]
-    names = V.names(CODEC.encode(score, (2, 3)))
-    assert names[2:4] == ["instrument 5", "sustain 1"]
+    back = CODEC.decode(CODEC.encode(score)).controls
+    assert back[["track", "value"]].tolist() == [(t, v) for _, t, _, _, v in down]
 
 
 @given(st.integers(0, 100), st.integers(8, 400))

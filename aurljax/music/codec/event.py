@@ -115,9 +115,7 @@ class EventCodec:
         time = np.cumsum(np.where(shift, v.value[ids] + 1, 0))[event]
         begin = np.append(event[:-1] + 1, len(ids) - np.isin(ids[-1:], [v.id("end")]).sum())
         first = np.searchsorted(time // SEGMENT, np.arange(count))  # the first event of each segment, or after it
-        starts = begin[np.maximum(first - 1, 0)]
-        starts[:1] = min(2, len(ids))  # behind `start` and tempo
-        return np.maximum(starts, min(2, len(ids)))
+        return np.maximum(begin[np.maximum(first - 1, 0)], min(2, len(ids)))  # behind `start` and tempo
 
     def overhead(self, score: Score) -> int:
         """Most ids that a window may have beyond those of its segments: ends, tempo, pedals, running status."""
