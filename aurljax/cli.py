@@ -154,7 +154,7 @@ def generate(args: argparse.Namespace) -> None:
         print(f"{path}: {len(score)} notes, {score.bar_count} bars, {score.seconds(score.end):.1f} s")
         _render(args, path, score)
     if corpus is not None:
-        _check(corpus, paths, scores, model.codec.quarters(prompt) if prompt else 0)
+        _check(corpus, paths, [model.codec.continuation(s, prompt) if prompt else s for s in scores])
 
 
 def _render(args: argparse.Namespace, path: Path, score) -> None:
@@ -168,14 +168,13 @@ def _render(args: argparse.Namespace, path: Path, score) -> None:
         audio.save_wav(score, path.with_suffix(".wav"))
 
 
-def _check(corpus, paths: list[Path], scores: list, begin: float) -> None:
-    """Reports what the music from quarter `begin` on, which is new, shares with the training split."""
+def _check(corpus, paths: list[Path], scores: list) -> None:
+    """Reports what new music shares with the training split."""
     from aurljax.evaluate import copied
 
     index = copied.Index.of(corpus)
     for path, score in zip(paths, scores, strict=True):
-        new = score.replace(notes=score.notes[score.onset >= begin * score.resolution])
-        print(f"{path}: longest passage shared with the corpus: {index.longest(new)}")
+        print(f"{path}: longest passage shared with the corpus: {index.longest(score)}")
 
 
 def evaluate(args: argparse.Namespace) -> None:

@@ -77,6 +77,8 @@ class Model:
         max_ids: int | None = None,
     ) -> list[Score]:
         """One score for each prompt (None: from nothing), all in one batch; row i is the same in any batch."""
+        if bars is not None and not self.codec.barred:
+            raise UserError(f"bars: the codec '{self.codec.name}' of this model has no bars; give seconds instead")
         written, begun = zip(*map(self.codec.opening, prompts), strict=True)
         shortest = self.codec.grammar.shortest
         room = self.context - max(map(len, written))

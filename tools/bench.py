@@ -49,7 +49,8 @@ def codec(args: argparse.Namespace) -> dict:
     files = midi_files(args.folder)
     scores = [aurljax.load_midi(f) for f in files]
     out = {"files": len(files), "notes": sum(map(len, scores))}
-    for name, c in (("", aurljax.codec("score")), ("micro_", aurljax.codec("score", microtiming=True))):
+    codecs = {"": aurljax.codec("score"), "micro_": aurljax.codec("score", microtiming=True)}
+    for name, c in (codecs | {"event_": aurljax.codec("event")}).items():
         ids = [c.encode(s) for s in scores]
         count = sum(map(len, ids))
         encode = seconds(lambda c=c: [c.encode(s) for s in scores])

@@ -230,8 +230,9 @@ class Dataset:
         ids = self.codec.encode(augment.apply(score, plain), bars=(a, b))
         if len(ids) > room:
             self.cut += 1
-            lines = self.codec.bar_starts(ids[: room + 1])
-            ids = ids[: lines[-1] if len(lines) > 1 else room]
+            lines = self.codec.bar_starts(ids, b - a)[1:]
+            lines = lines[lines <= room]
+            ids = ids[: lines[-1] if len(lines) else room]
         return ids, plain
 
 

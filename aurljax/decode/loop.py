@@ -53,7 +53,7 @@ def generate(
     """int32 [B, most]: the ids that follow prompt [B, P], whose rows begin at start [B]; 0 after the end.
 
     keys [B]: one random key a row. bars, seconds [B]: no further bar begins after so many new bars, or once so much
-    new music has passed; the bar that would begin becomes the end of the piece.
+    new music has passed; what would begin then becomes the end of the piece.
     """
     config, params = plan.family.prepare(plan.config, params)
     batch, width = prompt.shape
@@ -118,15 +118,11 @@ def _read(plan: Plan, prompt: jax.Array, start: jax.Array) -> tuple[State, dict[
 
 
 def _legal(plan: Plan, state: State, logits: jax.Array) -> tuple[jax.Array | None, jax.Array]:
-    """What may be written, and logits in which the `bar` that would exceed what was asked for is the `end`."""
+    """What may be written, and logits in which what would exceed the length asked for is what ends the piece."""
     if plan.codec is None:
         return None, logits
-    v, grammar = plan.codec.vocabulary, plan.codec.grammar
-    if "bar" not in v.index:  # where nothing is written at a bar line, `end` alone is left there
-        return grammar.allowed(state, jnp), logits
-    bar, end = v.id("bar"), v.id("end")
-    closed = jnp.where(grammar.closing(state, jnp), jnp.logaddexp(logits[:, end], logits[:, bar]), logits[:, end])
-    return grammar.allowed(state, jnp), jnp.where(jnp.arange(len(v)) == end, closed[:, None], logits)
+    grammar = plan.codec.grammar
+    return grammar.allowed(state, jnp), grammar.within(state, logits, jnp)
 
 
 def _advance(plan: Plan, state: State, ids: jax.Array) -> tuple[State, dict[str, jax.Array]]:

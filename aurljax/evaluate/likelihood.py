@@ -98,7 +98,8 @@ def rows(codec: Any, score: Score, context: int) -> Iterator[tuple[np.ndarray, i
                 stop += 1
             stop = max(stop, done + 1)
         ids = codec.encode(score, (begin, stop))[: context + 1]
-        yield ids, 1 if done == 0 else int(codec.bar_starts(ids)[done - begin])
+        at = codec.bar_starts(ids, stop - begin)
+        yield ids, 1 if done == 0 else int(at[done - begin])
         done = stop
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 
 from aurljax.errors import UserError
-from aurljax.music.codec.errors import CodecError
+from aurljax.music.codec.event import EventCodec
 from aurljax.music.codec.score import ScoreCodec
+from aurljax.music.codec.vocabulary import CodecError
 from aurljax.music.codec.voices import VoicesCodec
 
-CODECS = {"score": ScoreCodec, "voices": VoicesCodec}
-Codec = ScoreCodec | VoicesCodec  # every codec has their public methods
+CODECS = {"score": ScoreCodec, "event": EventCodec, "voices": VoicesCodec}
+Codec = ScoreCodec | EventCodec | VoicesCodec  # every codec has their public methods
 
 __all__ = ["CODECS", "Codec", "CodecError", "make"]
 
@@ -25,4 +26,6 @@ def make(name: str, **options) -> Codec:
         return CODECS[name](**options)
     except TypeError:
         known = ", ".join(f.name for f in CODECS[name].__dataclass_fields__.values())
-        raise UserError(f"codec {name!r} has no such option among {sorted(options)}; it has: {known}") from None
+        raise UserError(
+            f"codec {name!r} has no such option among {sorted(options)}; it has: {known or 'none'}"
+        ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from aurljax.music.codec.event_grammar import OPEN, RATE, EventGrammar
 from aurljax.music.codec.grammar import BARS, PHASES, PITCHES, Grammar
 
 FIRST = ("bar", "meter", "position")  # kinds whose phase differs in the first bar
@@ -53,3 +54,25 @@ def _last_pitch(track: np.ndarray, is_pitch: np.ndarray, value: np.ndarray) -> n
     out = np.empty(len(track), np.int32)
     out[order] = np.where((latest >= group) & (t >= 0), value[order][latest], PITCHES)
     return out
+
+
+def of_event(grammar: EventGrammar, ids: np.ndarray) -> dict[str, np.ndarray]:
+    """{name: int32 [T]}; equal to `EventGrammar.advance` and `EventGrammar.features` over every id of a sequence."""
+    v = grammar.vocabulary
+    kind, value = v.kind[ids], v.value[ids]
+    index = np.arange(len(ids), dtype=np.int32)
+
+    def in_force(name: str) -> np.ndarray:
+        at = np.maximum.accumulate(np.where(kind == v.index[name], index, -1))
+        return np.where(at >= 0, value[at] + 1, 0).astype(np.int32)
+
+    change = np.zeros(len(v.kinds), np.int32)
+    change[v.index["on"]], change[v.index["off"]] = 1, -1
+    now = np.cumsum(np.where(kind == v.index["shift"], value + 1, 0))
+    return {
+        "phase": grammar.after[kind],
+        "instrument": in_force("instrument"),
+        "open": np.minimum(np.cumsum(change[kind]), OPEN).astype(np.int32),
+        "velocity": in_force("velocity"),
+        "time": (now % RATE).astype(np.int32),
+    }

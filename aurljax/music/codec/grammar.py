@@ -63,6 +63,13 @@ NEED = {
 UNLIMITED = 2**30
 
 
+def ending(vocabulary: Vocabulary, closing: Array, logits: Array, xp=np) -> Array:
+    """Logits [B, V] in which, of the rows that are `closing` [B], the weight of `bar` is added to that of `end`."""
+    bar, end = vocabulary.id("bar"), vocabulary.id("end")
+    closed = xp.where(closing, xp.logaddexp(logits[:, end], logits[:, bar]), logits[:, end])
+    return xp.where(xp.arange(len(vocabulary)) == end, closed[:, None], logits)
+
+
 class Grammar:
     """The automaton of a vocabulary; `bar_lengths` gives the bar length in positions of each meter id."""
 
@@ -171,6 +178,10 @@ class Grammar:
         here = xp.maximum(s["position"], 0)
         line = s["clock"] + (s["bar_length"] - here) * s["unit"]
         return (s["bars_left"] <= 0) | (line >= s["seconds"])
+
+    def within(self, s: State, logits: Array, xp=np) -> Array:
+        """Logits [B, V] in which the `bar` that would exceed what was asked for is the `end`."""
+        return ending(self.vocabulary, self.closing(s, xp), logits, xp)
 
     def allowed(self, s: State, xp=np) -> Array:
         """[B, V] which ids may be written next; never empty."""

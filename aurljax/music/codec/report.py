@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from aurljax.music.codec.event import CHANGE, PEDAL, USEC
+from aurljax.music.codec.event_grammar import RATE
 from aurljax.music.score import Score
 
 
@@ -14,6 +16,29 @@ def of_score(codec, score: Score) -> dict[str, float]:
     beyond 16. shortened: longer than 128 quarters. onset_error: seconds, the median and worst of kept notes, through the
     written tempo map. end_error: seconds, worst. velocity_error: worst, steps of 127. The rest counts rows not written.
     """
+    return _compared(codec, score) | {"controls": len(score.controls)}
+
+
+def of_event(codec, score: Score) -> dict[str, float]:
+    """Counts of what the `event` codec leaves out or changes, and the worst errors of the notes it keeps.
+
+    drums, outside: notes of drums, and beyond pitches 21..108. folded: notes of a program that is not its family's
+    first, written as that one. merged_tracks: tracks beyond one a family. doubled, cut: notes struck with or during
+    another of their pitch and family. pedals, tempi: rows not written, being in force or followed by another within
+    1/64 s. tempo_error: worst ratio of a tempo to the one written, less 1; it moves no note. Else as `of_score`.
+    """
+    layout, tempo = codec.layout(score), score._tempo_map
+    step = np.floor(score.seconds(tempo[0]) * RATE + 0.5)
+    written = USEC[layout.tempo[np.searchsorted(layout.tempo[:, 0], step, "right") - 1, 1]]
+    pedal = (score.controls["kind"] == CHANGE) & (score.controls["number"] == PEDAL)
+    return _compared(codec, score) | {
+        "tempo_error": float((np.maximum(written / tempo[1], tempo[1] / written) - 1).max()),
+        "controls": int((~pedal).sum()),
+        "meters": len(score.meter),
+    }
+
+
+def _compared(codec, score: Score) -> dict[str, float]:
     layout = codec.layout(score)
     kept = score.notes[layout.kept]
     decoded = codec.decode(codec.encode(score))
@@ -28,7 +53,6 @@ def of_score(codec, score: Score) -> dict[str, float]:
         **layout.lost,
         "onset_error_median": float(np.median(onset)) if len(onset) else 0.0,
         **{k: float(v.max(initial=0)) for k, v in worst.items()},
-        "controls": len(score.controls),
         "keys": len(score.key),
         "texts": len(score.texts),
         "names": sum(bool(n) for n in score.names),

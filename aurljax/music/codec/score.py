@@ -13,10 +13,9 @@ import functools
 import numpy as np
 
 from aurljax.music.codec import tempo
-from aurljax.music.codec.errors import CodecError, unpadded
 from aurljax.music.codec.grammar import DURATIONS, TRACKS, Grammar
 from aurljax.music.codec.meters import Meters
-from aurljax.music.codec.vocabulary import Vocabulary
+from aurljax.music.codec.vocabulary import CodecError, Vocabulary
 from aurljax.music.score import METER, NOTE, TEMPO, TRACK, Score
 
 GRID = 24  # positions per quarter
@@ -55,6 +54,7 @@ class ScoreCodec:
 
     microtiming: bool = False
     name = "score"
+    barred = True
 
     @property
     def options(self) -> dict[str, bool]:
@@ -108,8 +108,12 @@ class ScoreCodec:
         """int32 [bars] ids of each bar when the whole piece is encoded."""
         layout = self.layout(score)
         body = self._body(layout, 0, len(layout.meter))
-        at = np.flatnonzero(body == self.vocabulary.id("bar"))
-        return np.diff(np.append(at, len(body))).astype(np.int32)
+        starts = self.bar_starts(body, len(layout.meter))
+        return np.diff(np.append(starts, len(body))).astype(np.int32)
+
+    def bar_starts(self, ids: np.ndarray, count: int) -> np.ndarray:
+        """[count] where the first bars of a sequence begin, of those it has."""
+        return np.flatnonzero(np.asarray(ids) == self.vocabulary.id("bar"))[:count]
 
     def overhead(self, score: Score) -> int:
         """Most ids that a window may have beyond those of its bars: ends, programs, meter, tempo, running status."""
@@ -121,13 +125,10 @@ class ScoreCodec:
             return np.array([self.vocabulary.id("start")], np.int32), False
         return np.append(self.encode(prompt)[:-1], self.vocabulary.id("bar")).astype(np.int32), True
 
-    def bar_starts(self, ids: np.ndarray) -> np.ndarray:
-        """[bars] where each bar begins in a sequence of ids."""
-        return np.flatnonzero(np.asarray(ids) == self.vocabulary.id("bar"))
-
-    def quarters(self, score: Score) -> float:
-        """Quarters from the beginning to the last bar line that `encode` writes."""
-        return float(self.layout(score).lines[-1] / GRID)
+    def continuation(self, score: Score, prompt: Score) -> Score:
+        """`score`, which continues `prompt`, with the notes of its new bars alone."""
+        begin = self.layout(prompt).lines[-1]
+        return score.replace(notes=score.notes[score.onset * GRID >= begin * score.resolution])
 
     def _header(self, layout: Layout, first: str) -> np.ndarray:
         return np.append(self.vocabulary.id(first), self._id("program", layout.tracks))
@@ -198,7 +199,7 @@ class ScoreCodec:
 
     def decode(self, tokens) -> Score:
         """The Score of ids that begin with `start` or `continue`; raises CodecError where they break off."""
-        ids = unpadded(tokens, len(self.vocabulary))
+        ids = self.vocabulary.written(tokens)
         kind, value, number = self.vocabulary.kind[ids], self.vocabulary.value[ids], self.vocabulary.index
         at = {k: np.flatnonzero(kind == i) for k, i in number.items()}
         self._check(at, kind)

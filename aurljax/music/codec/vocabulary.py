@@ -9,6 +9,12 @@ import json
 
 import numpy as np
 
+from aurljax.errors import UserError
+
+
+class CodecError(UserError):
+    """Ids that no codec of this kind wrote."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
@@ -57,6 +63,14 @@ class Vocabulary:
     def names(self, ids) -> list[str]:
         """The names of a sequence of ids."""
         return [self.name(i) for i in ids]
+
+    def written(self, tokens) -> np.ndarray:
+        """int64 ids without the padding (0) behind them; CodecError where one is not of this vocabulary."""
+        ids = np.asarray(tokens, np.int64)
+        ids = ids[: len(ids) - np.argmax(ids[::-1] != 0)] if ids.any() else ids[:0]
+        if len(ids) and not 0 <= ids.min() <= ids.max() < len(self):
+            raise CodecError(f"ids must lie in 0..{len(self) - 1}; this sequence has {ids.min()}..{ids.max()}")
+        return ids
 
     def fingerprint(self, **options) -> str:
         """16 hex digits that change with any kind, size, order or option."""

@@ -13,9 +13,8 @@ import functools
 import numpy as np
 
 from aurljax.errors import UserError
-from aurljax.music.codec.errors import CodecError, unpadded
 from aurljax.music.codec.meters import Meters
-from aurljax.music.codec.vocabulary import Vocabulary
+from aurljax.music.codec.vocabulary import CodecError, Vocabulary
 from aurljax.music.codec.voices_grammar import REST, VoicesGrammar
 from aurljax.music.codec.voices_layout import paint, struck, voice_name
 from aurljax.music.score import METER, NOTE, TEMPO, Score
@@ -50,6 +49,7 @@ class VoicesCodec:
     onsets: bool = False
     barlines: bool = True
     name = "voices"
+    barred = True  # without bar lines a bar is four quarters
     tempi = USEC  # microseconds per quarter of each tempo step
     velocity = VELOCITY
 
@@ -138,16 +138,17 @@ class VoicesCodec:
             return np.append(ids, self.vocabulary.id("bar")).astype(np.int32), True
         return ids, (len(ids) - 1) % (self.voices * BLOCK * self.grid) > 0
 
-    def bar_starts(self, ids: np.ndarray) -> np.ndarray:
-        """[bars] where each bar begins in a sequence of ids."""
+    def bar_starts(self, ids: np.ndarray, count: int) -> np.ndarray:
+        """[count] where the first bars of a sequence of ids begin."""
         ids, v = np.asarray(ids), self.vocabulary
         if self.barlines:
-            return np.flatnonzero(ids == v.id("bar"))
-        return np.flatnonzero(v.kind[ids] >= v.index["rest"])[:: self.voices * BLOCK * self.grid]
+            return np.flatnonzero(ids == v.id("bar"))[:count]
+        return np.flatnonzero(v.kind[ids] >= v.index["rest"])[:: self.voices * BLOCK * self.grid][:count]
 
-    def quarters(self, score: Score) -> float:
-        """Quarters from the beginning to the end of the last frame that `encode` writes."""
-        return float(self.layout(score).lines[-1] / self.grid)
+    def continuation(self, score: Score, prompt: Score) -> Score:
+        """`score`, which continues `prompt`, with the notes of its new frames alone."""
+        begin = self.layout(prompt).lines[-1]
+        return score.replace(notes=score.notes[score.onset * self.grid >= begin * score.resolution])
 
     def _body(self, layout: VoicesLayout, a: int, b: int) -> np.ndarray:
         """Ids of bars a..b-1."""
@@ -200,7 +201,7 @@ class VoicesCodec:
         """The Score of ids that begin with `start` or `continue`; raises CodecError where they break off.
 
         Its tracks are named after the voices, so that encoding it puts every note back into its own."""
-        ids = unpadded(tokens, len(self.vocabulary))
+        ids = self.vocabulary.written(tokens)
         kind, value, number = self.vocabulary.kind[ids], self.vocabulary.value[ids], self.vocabulary.index
         cell = kind >= number["rest"]
         lines = self._check(kind, value, cell)

@@ -12,7 +12,7 @@ import types
 
 import numpy as np
 
-from aurljax.music.codec.grammar import BARS, PITCHES, UNLIMITED, Array, State
+from aurljax.music.codec.grammar import BARS, PITCHES, UNLIMITED, Array, State, ending
 from aurljax.music.codec.vocabulary import Vocabulary
 from aurljax.music.score import DEFAULT_USEC
 
@@ -125,6 +125,11 @@ class VoicesGrammar:
         full = (s["frame"] == 0) | self.barlines
         here = (full & (s["bars_left"] <= 0)) | (s["clock"] >= s["seconds"])
         return xp.where(at_line, here, self._final(s, xp))
+
+    def within(self, s: State, logits: Array, xp=np) -> Array:
+        """Logits [B, V] in which the `bar` that would exceed what was asked for is the `end`; without bar lines nothing
+        but `end` is left there."""
+        return ending(self.vocabulary, self.closing(s, xp), logits, xp) if self.barlines else logits
 
     def _final(self, s: State, xp) -> Array:
         """[B] whether no further unit may begin after the one that the next cell belongs to."""
