@@ -69,7 +69,15 @@ def _limits(texts: list[str]) -> Limits:
 
 def corpus(args: argparse.Namespace) -> None:
     """Corpus -> what it holds; or with a config, what a row of a batch holds."""
-    if args.example is None:
+    if args.show is not None:
+        if not (args.config and args.out) or args.example or args.json:
+            raise UserError(
+                "--show needs --config=FILE.py, whose preprocessing is shown, and --out DIR, and nothing else"
+            )
+        _show(args)
+    elif args.corpus is None:
+        raise UserError("CORPUS: name a folder that ingest made, or --show a MIDI file")
+    elif args.example is None:
         if given := [n for n, v in (("--config", args.config or args.overrides), ("--out", args.out)) if v]:
             raise UserError(f"{given[0]} is for --example; add --example STEP,ROW or leave it out")
         _census(args)
@@ -116,6 +124,24 @@ def _example(args: argparse.Namespace) -> None:
     for path, example in zip(paths, found, strict=bool(paths)):
         codec.decode(example.ids).save_midi(path)
         print(path)
+
+
+def _show(args: argparse.Namespace) -> None:
+    import aurljax
+    from aurljax import config
+    from aurljax.evaluate import pictures
+    from aurljax.music import preprocess
+
+    before = aurljax.load_midi(args.show)
+    after, lost = preprocess.prepare(before, config.load(args.config, args.overrides).data.preprocess)
+    path = Path(args.out, Path(args.show).stem + ".png")
+    if path.exists():
+        raise UserError(f"{path} exists; choose another --out")
+    _folder(Path(args.out))
+    pictures.before_and_after(before, after, path, Path(args.show).name)
+    print(
+        f"{path}: {len(before)} notes, {len(after)} after" + "".join(f", {n} {name}" for name, n in lost.items() if n)
+    )
 
 
 def _folder(path: Path) -> None:
@@ -226,11 +252,13 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--test", type=float, default=0.05, help="share of pieces held out for tests (0.05)")
 
     c = command(corpus, "report what a corpus holds, or what a row of a batch is made of")
-    c.add_argument("corpus", metavar="CORPUS", help="folder that ingest made")
+    c.add_argument("corpus", metavar="CORPUS", nargs="?", help="folder that ingest made")
+    c.add_argument("--show", metavar="FILE.mid", help="draw a piece before and after the config's preprocessing")
     c.add_argument("--json", action="store_true", help="print one line of JSON")
     c.add_argument("--example", type=_step_and_row, metavar="STEP,ROW", help="show this row of this step's batch")
-    c.add_argument("--config", metavar="FILE.py", help="experiment of --example; --config.a.b=VALUE changes a field")
-    c.add_argument("--out", metavar="DIR", help="write the windows of --example as MIDI here")
+    c.add_argument("--config", metavar="FILE.py", help="experiment of --example or --show; --config.a.b=VALUE changes a "
+                   "field")  # fmt: skip
+    c.add_argument("--out", metavar="DIR", help="write the MIDI of --example or the picture of --show here")
 
     c = command(train, "train a model; goes on by itself where a workdir has a checkpoint")
     c.add_argument("--config", required=True, metavar="FILE.py", help="experiment; --config.a.b=VALUE changes a field")

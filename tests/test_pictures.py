@@ -3,6 +3,7 @@
 import json
 import sys
 import wave
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +54,42 @@ def test_every_note_has_its_rectangle():
     numbers = [[t.get_text() for t in axes.texts if t.get_text().isdigit()] for axes in figure.axes]
     assert numbers == [["1", "2", "3"], ["4", "5", "6"], ["7", "8", "9"]]  # nine bars: rows of one length
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["Piano", "Violin", "track 3", "drums"]
+
+
+def test_a_change_is_drawn_over_outlines_of_what_was():
+    """The upper picture has every note that sounds in its bars, the lower one those that are left and an outline each."""
+    score = _piece()
+    after = score.replace(notes=score.notes[score.track != 1])
+    figure = pictures.draw_change(score, after, "Title", bars=(1, 3))
+    above, below = figure.axes
+    lines = score.bar_ticks[1:4]
+    assert above.get_xlim() == below.get_xlim() == (lines[0], lines[-1])
+
+    def sounding(s):
+        return ((s.onset < lines[-1]) & (s.onset + s.duration > lines[0])).sum()
+
+    def notes(axes):
+        return max(len(c.get_paths()) for c in axes.collections if c.get_zorder() == 3)
+
+    assert (notes(above), notes(below)) == (sounding(score), sounding(after)) and sounding(after) < sounding(score)
+    assert (len(above.patches), len(below.patches)) == (0, sounding(score))
+    with pytest.raises(UserError, match="one resolution"):
+        pictures.draw_change(score, score.replace(resolution=96))
+
+
+def test_preprocessing_is_shown(tmp_path, capsys):
+    from aurljax.cli import main
+
+    chords = [(480 * i, 480, 0, pitch, 80) for i in range(8) for pitch in (48, 55, 64)]
+    Score(notes=chords, tracks=[(0, False)]).save_midi(tmp_path / "piece.mid")
+    tiny = f"--config={Path(__file__).parent.parent / 'configs/tiny.py'}"
+    command = ["corpus", "--show", str(tmp_path / "piece.mid"), "--out", str(tmp_path / "out")]
+    assert main([*command, tiny, "--config.data.preprocess.polyphony=1"]) == 0
+    assert "24 notes, 8 after, 16 thinned" in capsys.readouterr().out
+    assert (tmp_path / "out/piece.png").read_bytes()[:4] == b"\x89PNG"
+    for wrong, words in (([*command, tiny], "exists"), (command, "--show needs"), (["corpus"], "CORPUS")):
+        assert main(wrong) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_pictures_are_files(tmp_path):

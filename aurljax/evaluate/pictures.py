@@ -62,6 +62,53 @@ def draw_roll(score: Score, title: str = "", bars_per_row: int = 12) -> Figure:
     return figure
 
 
+def before_and_after(
+    before: Score, after: Score, path: str | os.PathLike, title: str = "", bars: tuple[int, int] = (0, 4)
+) -> None:
+    """Writes bars a..b-1 of a score above what became of it, where its old notes stay as outlines.
+
+    Both have one resolution. Raises UserError as `piano_roll` does.
+    """
+    _save(draw_change(before, after, title, bars), path)
+
+
+def draw_change(before: Score, after: Score, title: str = "", bars: tuple[int, int] = (0, 4)) -> Figure:
+    """The figure of `before_and_after`: two axes, x in ticks, y in semitones."""
+    figure_type = _matplotlib().figure.Figure
+    if not len(before) or before.resolution != after.resolution:
+        raise UserError("before and after: scores with notes and of one resolution can be compared")
+    lines = before.bar_ticks
+    lines = lines[min(bars[0], len(lines) - 2) : bars[1] + 1]
+    y, drums = _heights(before)
+    shown = y[(before.onset < lines[-1]) & (before.onset + before.duration > lines[0])]
+    low, high = (int(shown.min()) - 1, int(shown.max()) + 2) if len(shown) else (59, 62)
+    row = SEMITONE_INCHES * 1.4 * (high - low) + 0.5
+    figure = figure_type(figsize=(2.2 * len(lines) + sum(MARGIN), 0.7 + 2 * row), dpi=110, facecolor=PAPER)
+    width, height = figure.get_size_inches()
+    for score, ghost, name, place in ((before, None, "before", 1), (after, before, "after", 0)):
+        left, bottom = MARGIN[0] / width, (0.15 + row * place) / height
+        axes = figure.add_axes((left, bottom, 1 - sum(MARGIN) / width, (row - 0.45) / height))
+        axes.set(xlim=(lines[0], lines[-1]), ylim=(low, high))
+        _draw_ruling(axes, score, lines, bars[0], drums)
+        _draw_notes(axes, score, _heights(score)[0])
+        if ghost is not None:
+            _draw_outlines(axes, ghost, y)
+        _draw_keys(axes, low, high, drums)
+        figure.text(left, bottom + (row - 0.22) / height, name, size=9, weight="bold", color=INK, va="bottom")
+    figure.text((MARGIN[0] - 0.25) / width, 1 - 0.2 / height, title, size=13, weight="bold", color=INK, va="top")
+    return figure
+
+
+def _draw_outlines(axes: Axes, score: Score, y: np.ndarray) -> None:
+    left, right = axes.get_xlim()
+    end = score.onset + score.duration
+    seen = (end > left) & (score.onset < right)
+    for start, stop, line in zip(score.onset[seen], end[seen], y[seen], strict=True):
+        axes.add_patch(_matplotlib().patches.Rectangle(
+            (start, line + 0.12), stop - start, 0.76, fill=False, edgecolor=INK, lw=0.5, ls=(0, (2, 1.5)), zorder=4,
+        ))  # fmt: skip
+
+
 def _heights(score: Score) -> tuple[np.ndarray, dict[int, int]]:
     """([N] semitone line of each note, {drum pitch: its line}); drums stand in lines of their own below the rest."""
     y = score.pitch.astype(int)
