@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aurljax.data.augment import Augment
+from aurljax.data.curriculum import Curriculum
 from aurljax.fields import (
     ConfigError,
     at_least,
@@ -58,6 +59,7 @@ class Data:
     transpose: tuple[int, int] = (0, 0)  # semitones, both ends included
     preprocess: Preprocess = field(default_factory=Preprocess)  # of every split
     augment: Augment = field(default_factory=Augment)  # of the training split
+    curriculum: Curriculum = field(default_factory=Curriculum)  # likewise
 
     def __post_init__(self) -> None:
         at_least(self, "data", length=2, batch=1)

@@ -16,6 +16,7 @@ from aurljax.data import augment, order, packing, windows
 from aurljax.data.augment import Augment, Plan
 from aurljax.data.batch import Batch, blank
 from aurljax.data.corpus import Corpus
+from aurljax.data.curriculum import Curriculum
 from aurljax.data.example import Example
 from aurljax.errors import UserError
 from aurljax.music import preprocess
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from aurljax.music.codec import Codec
     from aurljax.music.score import Score
 
-_ORDER, _SHIFT, _EFFECTS = 1, 2, 3  # purposes of a drawn number, so that no two draws share a key
+_ORDER, _SHIFT, _EFFECTS, _POOL = 1, 2, 3, 4  # purposes of a drawn number, so that no two draws share a key
 PLAIN = Augment()  # no effect
+IN_TURN = Curriculum()  # none
 Encoded = tuple[np.ndarray, dict[str, np.ndarray]]  # ids [n], features [n] each
 
 
@@ -38,7 +40,8 @@ class Dataset:
     window is drawn once an epoch, transposed by a number of semitones drawn from `transpose` (low <= 0 <= high), and
     given the effects of `effects`, whose schedules end at step `steps`. A window that they make longer than the room
     its row has for it is transposed only, and counted in `fell_back`. Encoded windows without effects are kept in
-    memory up to `cache_bytes`; that changes no result.
+    memory up to `cache_bytes`; that changes no result. While a `curriculum` lasts, rows are drawn from its pool, with
+    replacement.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Dataset:
         preprocess: Preprocess = windows.RAW,
         effects: Augment = PLAIN,
         steps: int = 0,
+        curriculum: Curriculum = IN_TURN,
     ):
         low, high = transpose
         if not low <= 0 <= high:
@@ -65,10 +69,12 @@ class Dataset:
             raise UserError(f"transpose: ({low}, {high}) has no use where augment.transpose is 'fit'; leave one out")
         if effects.scheduled and steps < 1:
             raise UserError("augment: a schedule needs the number of steps at which it ends; give `steps`")
+        if curriculum.by != "none" and (steps < 1 or not shuffle):
+            raise UserError("curriculum: needs the number of steps of the run and `shuffle`; give both")
         self.corpus, self.codec, self.split = corpus, codec, split
         self.length, self.batch_size, self.seed = length, batch, seed
         self.transpose, self.shuffle = (low, high), shuffle
-        self.preprocess, self.effects, self.steps = preprocess, effects, steps
+        self.preprocess, self.effects, self.steps, self.curriculum = preprocess, effects, steps, curriculum
         self.slack = effects.slack if effects.active else 0.0
         self.windows = windows.load(corpus, codec, split, max(int(length / (1 + self.slack)), 2), preprocess)
         self.packing = packing.pack(self._room(self.windows.ids), length)
@@ -98,6 +104,7 @@ class Dataset:
             "windows": self.windows.digest,
             "preprocess": dataclasses.asdict(self.preprocess),
             "augment": dataclasses.asdict(self.effects),
+            "curriculum": dataclasses.asdict(self.curriculum),
             **{n: getattr(self, n) for n in names},
         }
 
@@ -149,8 +156,21 @@ class Dataset:
 
     def _place(self, number: int) -> tuple[int, int]:
         """(epoch, row of the packing) of a row of the run."""
+        pool = self.curriculum.pool(self.rows, self._progress(number // self.batch_size))
+        if pool is not None:  # each draw an epoch of its own, for what augmentation draws
+            return number, int(self._ranked[order.number(self.seed, _POOL, number) % pool])
         epoch, place = divmod(number, self.rows)
         return epoch, int(self._order(epoch)[place]) if self.shuffle else place
+
+    def _progress(self, step: int) -> float:
+        """The share of the run before a step."""
+        return min(step / max(self.steps - 1, 1), 1.0)
+
+    @functools.cached_property
+    def _ranked(self) -> np.ndarray:
+        """[rows] rows from the easiest on."""
+        hardest = [self.windows.ids[self.packing[row]].max() for row in range(self.rows)]
+        return np.argsort(hardest, kind="stable")
 
     def _room(self, ids: np.ndarray) -> np.ndarray:
         """Slots kept for windows of so many ids."""
@@ -188,8 +208,7 @@ class Dataset:
         if self.effects.transpose == "fit":
             low, high = augment.fitting(score, self.effects.pitches)
         shift = augment.draw(score, (self.seed, _SHIFT, epoch, window), low, high) if low < high else 0
-        progress = min(step / max(self.steps - 1, 1), 1.0)
-        drawn = augment.plan(score, self.effects, (self.seed, _EFFECTS, epoch, window), progress)
+        drawn = augment.plan(score, self.effects, (self.seed, _EFFECTS, epoch, window), self._progress(step))
         return ((("transpose", shift),) if shift else ()) + drawn
 
     def examples(self, step: int, row: int) -> list[Example]:
@@ -246,7 +265,7 @@ def training(config: Config, codec: Codec, corpus: Corpus) -> Dataset:
     d = config.data
     return Dataset(
         corpus, codec, "train", d.length, d.batch, seed=config.seed, transpose=d.transpose, preprocess=d.preprocess,
-        effects=d.augment, steps=config.run.steps,
+        effects=d.augment, steps=config.run.steps, curriculum=d.curriculum,
     )  # fmt: skip
 
 
