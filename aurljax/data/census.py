@@ -51,7 +51,7 @@ class Census:
         if short > 0.5:
             out.append(
                 f"{short:.0%} of bars are 1/4: the meter is most likely unknown and bars are beats; "
-                "give the files their meter before ingest"
+                "lay them out on annotated beats (ingest --beats) or give the files their meter"
             )
         value, share = max(self.velocities.items(), key=lambda v: v[1], default=(0, 0.0))
         if share > 0.9:
