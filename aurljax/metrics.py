@@ -94,7 +94,9 @@ class Log(contextlib.AbstractContextManager):
         self.last |= {"step": at} | values
         if self._writer:
             self._writer.write(at, values | ({"tokens_per_second": rate} if rate else {}))
-            self._progress.update(at, {n: self.last[n] for n in SHOWN if n in self.last}, rate, left)
+            known = self.last if self._progress.live else values  # a bar keeps what it showed, a log repeats nothing
+            if shown := {n: known[n] for n in SHOWN if n in known}:
+                self._progress.update(at, shown, rate, left)
         if values.get("in_a_row", 0) >= PATIENCE:
             raise UserError(
                 f"loss or gradient has not been finite for {values['in_a_row']:.0f} steps at step {at}; lower "
