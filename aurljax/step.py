@@ -88,6 +88,5 @@ def accumulate(function: Callable[[Tree, jax.Array], Tree], batch: Tree, key: ja
 
 
 def means(sums: Metrics) -> Metrics:
-    """Sums over weighted tokens -> means ("correct" becomes "accuracy"); "weight" is kept."""
-    names = {"correct": "accuracy"}
-    return {names.get(k, k): v if k == "weight" else v / sums["weight"] for k, v in sums.items()}
+    """Sums over weighted tokens -> means; "weight" is kept."""
+    return {k: v if k == "weight" else v / sums["weight"] for k, v in sums.items()}

@@ -42,7 +42,7 @@ def loss(c: BigramConfig, params, batch, key, step):
     logits = mesh.einsum("btd,dv->btv", h, head, ("batch", None, None)) + bias
     nats, correct = losses.cross_entropy(logits, batch.targets)
     total = jnp.sum(nats * batch.weights)
-    return total, Aux({"loss": total, "weight": jnp.sum(batch.weights), "correct": jnp.sum(correct * batch.weights)})
+    return total, Aux({"loss": total, "weight": jnp.sum(batch.weights), "accuracy": jnp.sum(correct * batch.weights)})
 
 
 def labels(c: BigramConfig):

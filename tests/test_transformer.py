@@ -134,7 +134,7 @@ def test_a_model_that_copies_its_input_has_a_high_loss(single):
 
     def nats(batch):
         (total, aux), _ = loss_and_gradient(CONFIG, weights, meshes.place(batch))
-        return total / aux.metrics["weight"], aux.metrics["correct"]
+        return total / aux.metrics["weight"], aux.metrics["accuracy"]
 
     assert nats(distinct)[0] > np.log(37) and nats(distinct)[1] == 0
     assert nats(batch._replace(targets=batch.tokens))[0] < 1
@@ -276,7 +276,7 @@ def test_every_mesh_computes_the_same(shape):
         (other, other_aux), g = loss_and_gradient(CONFIG, weights, meshes.place(pack((10, 12))))
         assert jax.tree.map(jax.typeof, g) == jax.tree.map(jax.typeof, weights)
     np.testing.assert_allclose(loss, other, rtol=1e-5)
-    np.testing.assert_allclose(*(x.metrics["correct"] for x in (aux, other_aux)))
+    np.testing.assert_allclose(*(x.metrics["accuracy"] for x in (aux, other_aux)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(a).max()), gradient, g)
 
 

@@ -76,7 +76,7 @@ def loss(c: DecoderConfig, params: Tree, batch, key: jax.Array | None, step=None
     logits, _ = apply(c, params, inputs, key=key if c.dropout else None)
     nats, correct = losses.cross_entropy(logits, batch.targets)
     total = jnp.sum(nats * batch.weights)
-    return total, Aux({"loss": total, "weight": jnp.sum(batch.weights), "correct": jnp.sum(correct * batch.weights)})
+    return total, Aux({"loss": total, "weight": jnp.sum(batch.weights), "accuracy": jnp.sum(correct * batch.weights)})
 
 
 def labels(c: DecoderConfig) -> Tree:
