@@ -58,6 +58,15 @@ def test_columns(tmp_path):
             beats.read(tmp_path / "bad")
 
 
+def test_names_beside_a_file_are_names_and_wrong_patterns_say_so(tmp_path):
+    for name in ("song [live].txt", "song l.txt"):
+        (tmp_path / name).write_text("0\n1\n")
+    assert beats.beside(tmp_path / "song [live].mid", "{stem}.txt").name == "song [live].txt"
+    for pattern in ("/etc/*", ""):
+        with pytest.raises(BeatsError, match="no pattern of a file in this folder"):
+            beats.beside(tmp_path / "a.mid", pattern)
+
+
 def test_ingest_lays_pieces_out(tmp_path):
     folder = tmp_path / "midi"
     folder.mkdir()

@@ -6,6 +6,7 @@ A performance recorded without a click has a tempo map that says nothing; its be
 from __future__ import annotations
 
 import dataclasses
+import glob
 import math
 import os
 from pathlib import Path
@@ -46,7 +47,10 @@ def read(path: str | os.PathLike) -> Beats:
 def beside(midi: str | os.PathLike, pattern: str) -> Path:
     """The one file that `pattern` names in the folder of a MIDI file; {stem} stands for its name without suffix."""
     folder = Path(midi).parent
-    fits = sorted(folder.glob(pattern.replace("{stem}", Path(midi).stem)))
+    try:
+        fits = sorted(folder.glob(pattern.replace("{stem}", glob.escape(Path(midi).stem))))
+    except (NotImplementedError, ValueError) as error:  # an absolute or empty pattern
+        raise BeatsError(f"{folder}: '{pattern}' is no pattern of a file in this folder ({error})") from None
     if len(fits) != 1:
         raise BeatsError(f"{folder}: {len(fits)} files fit the beats' pattern '{pattern}'; it must name one")
     return fits[0]
