@@ -16,7 +16,6 @@ from aurljax.errors import UserError
 if TYPE_CHECKING:
     from aurljax.music.midi import Limits
 
-
 CONFIGURED = ("train", "corpus")  # the sub-commands that take overrides of a config
 
 
@@ -57,12 +56,12 @@ def ingest(args: argparse.Namespace) -> None:
 def _limits(texts: list[str]) -> Limits:
     from aurljax.music.midi import Limits
 
-    fields = {f.name: f.default for f in dataclasses.fields(Limits)}
+    names = [f.name for f in dataclasses.fields(Limits)]
     given = {}
     for text in texts:
         name, _, value = text.partition("=")
-        if name not in fields or not value.isdecimal():
-            raise UserError(f"--limit {text}: write NAME=N with a whole number and one of {', '.join(fields)}")
+        if name not in names or not value.isdecimal():
+            raise UserError(f"--limit {text}: write NAME=N with a whole number and one of {', '.join(names)}")
         given[name] = int(value)
     return Limits(**given)
 
@@ -90,8 +89,6 @@ def corpus(args: argparse.Namespace) -> None:
 
 
 def _census(args: argparse.Namespace) -> None:
-    import dataclasses
-
     from aurljax.data import census
     from aurljax.data.corpus import Corpus
     from aurljax.progress import Counter

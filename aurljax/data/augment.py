@@ -11,12 +11,10 @@ import numpy as np
 from aurljax.data import effects, order
 from aurljax.fields import one_of, require
 from aurljax.music.preprocess import FAMILY
-from aurljax.music.score import CONTROL_KINDS, Score
+from aurljax.music.score import KEY_PRESSURE, Score
 
 Schedule = float | tuple[float, float]  # a number, or its values at the first and the last step of the run
 Plan = tuple[tuple[str, Any], ...]  # (name, parameters) of what is done to an example, in order
-
-_PRESSED = CONTROL_KINDS.index("key_pressure")
 
 # --- settings ---------------------------------------------------------------------------------------------------------
 
@@ -115,7 +113,7 @@ def draw(score: Score, key: tuple[int, ...], low: int, high: int) -> int:
 def _pressed(score: Score) -> np.ndarray:
     """[rows] which controls are pressures of a pitched key."""
     c = score.controls
-    return (c["kind"] == _PRESSED) & ~score.tracks["is_drum"][c["track"]]
+    return (c["kind"] == KEY_PRESSURE) & ~score.tracks["is_drum"][c["track"]]
 
 
 def fitting(score: Score, pitches: tuple[int, int]) -> tuple[int, int]:
@@ -130,12 +128,11 @@ Chance = Callable[[int], int]  # the i-th 64-bit number of an effect of an examp
 
 
 class Kind(NamedTuple):
-    """An effect: its own number in the keys of chance, draw(score, strength, chance) -> parameters, apply, in words."""
+    """An effect: its own number in the keys of chance, draw(score, strength, chance) -> parameters, apply(score, them)."""
 
     number: int
     draw: Callable[[Score, float, Chance], Any]
     apply: Callable[..., Score]
-    text: str
 
 
 def _unit(number: int) -> float:
@@ -165,13 +162,13 @@ def _programs(score: Score, strength: float, chance: Chance) -> tuple[int, ...]:
 
 
 EFFECTS = {  # in the order in which they are applied; the numbers stay, for runs are resumed
-    "drop": Kind(1, _some_tracks, effects.without, "strength: share of the tracks that go"),
-    "instruments": Kind(2, _programs, effects.substitute, "strength: share of the tracks that change"),
-    "tempo": Kind(3, _factor, effects.stretch, "strength 0.1: up to 1.1 times as fast or slow"),
-    "swing": Kind(4, lambda _, s, c: s * _unit(c(0)), effects.swing, "strength 1: up to triplets"),
-    "humanise": Kind(5, lambda _, s, c: (s, c(0) >> 1), effects.humanise, "strength 1: up to a 64th and 16 velocities"),
-    "velocity": Kind(6, _factor, effects.louder, "strength 0.2: up to 1.2 times as loud or soft"),
-    "curve": Kind(7, _factor, effects.curve, "strength 0.3: exponents up to 1.3"),
+    "drop": Kind(1, _some_tracks, effects.without),  # strength: share of the tracks that go
+    "instruments": Kind(2, _programs, effects.substitute),  # strength: share of the tracks that change
+    "tempo": Kind(3, _factor, effects.stretch),  # strength 0.1: up to 1.1 times as fast or slow
+    "swing": Kind(4, lambda _, s, c: s * _unit(c(0)), effects.swing),  # strength 1: up to triplets
+    "humanise": Kind(5, lambda _, s, c: (s, c(0) >> 1), lambda score, drawn: effects.humanise(score, *drawn)),
+    "velocity": Kind(6, _factor, effects.louder),  # strength 0.2: up to 1.2 times as loud or soft
+    "curve": Kind(7, _factor, effects.curve),  # strength 0.3: exponents up to 1.3
 }
 
 
@@ -182,22 +179,19 @@ def plan(score: Score, settings: Augment, key: tuple[int, ...], progress: float)
         kind, effect = EFFECTS[name], getattr(settings, name)
         if _unit(order.number(*key, kind.number, 0)) >= at(effect.probability, progress):
             continue
-        out.append((name, kind.draw(score, at(effect.strength, progress), _chance(key, kind.number))))
+        out.append(
+            (
+                name,
+                kind.draw(score, at(effect.strength, progress), lambda i, n=kind.number: order.number(*key, n, 1 + i)),
+            )
+        )
         if name == "drop":  # what is drawn for each track is drawn for those that stay
             score = effects.without(score, out[-1][1])
     return tuple(out)
 
 
-def _chance(key: tuple[int, ...], number: int) -> Chance:
-    return lambda i: order.number(*key, number, 1 + i)
-
-
 def apply(score: Score, plan: Plan) -> Score:
     """The score after every step of a plan."""
     for name, values in plan:
-        if name == "transpose":
-            score = transpose(score, values)
-        else:
-            do = EFFECTS[name].apply
-            score = do(score, *values) if name == "humanise" else do(score, values)
+        score = transpose(score, values) if name == "transpose" else EFFECTS[name].apply(score, values)
     return score

@@ -13,7 +13,7 @@ import numpy as np
 from aurljax.data.assemble import REPORT
 from aurljax.data.corpus import Corpus, CorpusError
 from aurljax.music.polyphony import sounding
-from aurljax.music.score import Score
+from aurljax.music.score import Score, rounded
 
 GRID, BEAT = 24, 4  # positions per quarter: the codec's, and sixteenths
 DRUMS = "drums"
@@ -153,7 +153,7 @@ def _piece(score: Score) -> dict[str, Any]:
 def _on(score: Score, steps: int) -> np.ndarray:
     """[N] whether no other tick is nearer to a position of the grid than the onset is."""
     r = score.resolution
-    position = (2 * score.onset * steps + r) // (2 * r)
+    position = rounded(score.onset * steps, r)
     return 2 * np.abs(score.onset * steps - position * r) <= steps
 
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aurljax.errors import UserError
-from aurljax.music.score import CONTROL_KINDS, DEFAULT_USEC, Score
+from aurljax.music.score import BEND, CHANGE, DEFAULT_USEC, Score
 
 if TYPE_CHECKING:
     from note_seq.protobuf.music_pb2 import NoteSequence
 
-CHANGE, BEND = CONTROL_KINDS.index("control"), CONTROL_KINDS.index("bend")
 RESOLUTION = 480  # of a sequence that names none
 USEC_PER_MINUTE = 60_000_000
 MODE_TONICS = (0, 9, 0, 7, 2, 4, 5, 11)  # by NoteSequence's mode: semitones above the major tonic of the same signature

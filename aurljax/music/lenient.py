@@ -12,8 +12,9 @@ import dataclasses
 import numpy as np
 
 from aurljax.music.score import (
+    BEND,
+    CHANGE,
     CONTROL,
-    CONTROL_KINDS,
     DEFAULT_USEC,
     KEY,
     METER,
@@ -30,7 +31,6 @@ LONGEST_OWN = 256  # bytes of an event that is a program's own
 LONGEST_OPEN = 4  # quarters that a note sounds which nothing ends
 DRUM_CHANNEL = 9
 META = {0x00: 2, 0x20: 1, 0x21: 1, 0x2F: 0, 0x51: 3, 0x54: 5, 0x58: 4, 0x59: 2}  # types of a fixed length
-CHANGE, BEND = CONTROL_KINDS.index("control"), CONTROL_KINDS.index("bend")
 
 SENTENCES = {
     "mark": "took {} chunk(s) for tracks whose marks are damaged",
@@ -83,7 +83,7 @@ def read(data: bytes, repairs: list[str], most: int) -> Score:
     head = data.find(b"MThd")
     division, usec = _division(data[head + 12 : head + 14] if head >= 0 else b"", events)
     for chunk, span in enumerate(spans):
-        _Track(data, *span, chunk, LONGEST_STEP * division, events).read()
+        _Track(data, *span, chunk, division, events).read()
         if len(events.notes) > most:
             raise ValueError(f"more than {most} notes")
     if usec:  # ticks of a clock, not of a beat: what tempo events say does not count
@@ -138,9 +138,9 @@ def _tracks(data: bytes, events: Events) -> list[tuple[int, int, bool]]:
 class _Track:
     """Reads one track's events."""
 
-    def __init__(self, data: bytes, start: int, stop: int, claimed: bool, chunk: int, longest: int, events: Events):
+    def __init__(self, data: bytes, start: int, stop: int, claimed: bool, chunk: int, division: int, events: Events):
         self.data, self.at, self.stop = data, start, min(stop, len(data))
-        self.chunk, self.longest, self.events = chunk, longest, events
+        self.chunk, self.division, self.events = chunk, division, events
         self.claimed = claimed
         self.tick, self.status = 0, 0
         self.program = [0] * 16
@@ -180,7 +180,7 @@ class _Track:
     def _event(self) -> bool:
         """Reads one event; False: the track says that it ends."""
         step = self._number()
-        if step is None or step > self.longest:
+        if step is None or step > LONGEST_STEP * self.division:
             self.events.repairs["step"] += 1
         else:
             self.tick += step
@@ -227,7 +227,7 @@ class _Track:
 
     def _close(self) -> None:
         """Ends what still sounds where its pitch is struck again, at latest after four quarters."""
-        longest = LONGEST_OPEN * self.longest // LONGEST_STEP
+        longest = LONGEST_OPEN * self.division
         for (_, pitch), queue in self.sounding.items():
             struck_again = [onset for onset, _, _ in queue][1:]
             for (onset, velocity, voice), end in zip(queue, [*struck_again, self.tick + longest], strict=False):

@@ -19,8 +19,9 @@ from aurljax.errors import UserError
 from aurljax.music import lenient
 from aurljax.music.interchange import from_note_sequence, to_note_sequence
 from aurljax.music.score import (
+    BEND,
+    CHANGE,
     CONTROL,
-    CONTROL_KINDS,
     DEFAULT_USEC,
     KEY,
     METER,
@@ -38,7 +39,6 @@ MAX_TRACKS = 1 << 16
 MAX_TICK = (1 << 28) - 1  # the longest delta time a file can hold
 MAX_RESOLUTION = (1 << 15) - 1
 BYTES_PER_EVENT = 7  # more than any file's average without system exclusive
-CHANGE, BEND = CONTROL_KINDS.index("control"), CONTROL_KINDS.index("bend")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from aurljax.fields import at_least, one_of, require
 from aurljax.music.polyphony import reduce_polyphony
-from aurljax.music.score import Score
+from aurljax.music.score import Score, rounded
 
 MODES = ("strict", "groove")
 FAMILY = 8  # programs of a General MIDI family
@@ -73,14 +73,14 @@ def quantise(
     """
     onset, end = score.onset, score.onset + score.duration
     if mode == "strict":
-        first, last = _nearest(onset, steps, score.resolution), _nearest(end, steps, score.resolution)
+        first, last = rounded(onset * steps, score.resolution), rounded(end * steps, score.resolution)
         last = np.maximum(last, first + 1)
-        return moved(score, _tick(first, steps, score.resolution), _tick(last, steps, score.resolution))
+        return moved(score, rounded(first * score.resolution, steps), rounded(last * score.resolution, steps))
     one_of("mode", mode, MODES)
     most = round(tolerance * score.resolution)
 
     def drawn(at: np.ndarray) -> np.ndarray:
-        grid = _tick(_nearest(at, steps, score.resolution), steps, score.resolution)
+        grid = _on_grid(at, steps, score.resolution)
         beside = at - grid
         kept = np.clip(beside, -most, most)
         return grid + kept + np.rint((beside - kept) * (1 - strength)).astype(np.int64)
@@ -98,7 +98,7 @@ def quantise_adaptive(score: Score) -> Score:
     beats, beat = np.unique((16 * onset + r) // (16 * r), return_inverse=True)
     cost = []
     for steps, weight in GRIDS:
-        beside = (onset - _tick(_nearest(onset, steps, r), steps, r)) / r
+        beside = (onset - _on_grid(onset, steps, r)) / r
         cost.append(weight * np.sqrt(np.bincount(beat, beside**2, len(beats))))
     best = np.argmin(cost, 0)  # the first of equals
     of_onset = best[beat]
@@ -106,9 +106,9 @@ def quantise_adaptive(score: Score) -> Score:
     i = np.minimum(np.searchsorted(beats, at), max(len(beats) - 1, 0))
     of_end = np.where(beats[i] == at, best[i], 0) if len(beats) else of_onset
     table = np.array([steps for steps, _ in GRIDS])
-    begin = _tick(_nearest(onset, table[of_onset], r), table[of_onset], r)
+    begin = _on_grid(onset, table[of_onset], r)
     step = np.maximum(r // table[of_onset], 1)
-    return moved(score, begin, np.maximum(_tick(_nearest(end, table[of_end], r), table[of_end], r), begin + step))
+    return moved(score, begin, np.maximum(_on_grid(end, table[of_end], r), begin + step))
 
 
 def moved(score: Score, onset: np.ndarray, end: np.ndarray) -> Score:
@@ -118,13 +118,9 @@ def moved(score: Score, onset: np.ndarray, end: np.ndarray) -> Score:
     return score.replace(notes=notes).repaired()[0]
 
 
-def _nearest(ticks: np.ndarray, steps: int | np.ndarray, resolution: int) -> np.ndarray:
-    """The nearest position of a grid; integers, so that what lies on it stays there."""
-    return (2 * ticks * steps + resolution) // (2 * resolution)
-
-
-def _tick(position: np.ndarray, steps: int | np.ndarray, resolution: int) -> np.ndarray:
-    return (2 * position * resolution + steps) // (2 * steps)
+def _on_grid(ticks: np.ndarray, steps: int | np.ndarray, resolution: int) -> np.ndarray:
+    """The nearest tick of a grid of `steps` per quarter."""
+    return rounded(rounded(ticks * steps, resolution) * resolution, steps)
 
 
 # --- sound ------------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ METER = np.dtype([("tick", "<i8"), ("numerator", "u1"), ("denominator", "u1")])
 KEY = np.dtype([("tick", "<i8"), ("fifths", "i1"), ("minor", "?")])
 CONTROL = np.dtype([("tick", "<i8"), ("track", "<u2"), ("kind", "u1"), ("number", "u1"), ("value", "<i2")])
 CONTROL_KINDS = ("control", "bend", "pressure", "key_pressure")
+CHANGE, BEND, PRESSURE, KEY_PRESSURE = range(len(CONTROL_KINDS))
 TEXT_KINDS = ("lyric", "marker")
 
 DEFAULT_USEC = 500_000
@@ -32,6 +33,11 @@ def _table(dtype: np.dtype, rows=()) -> np.ndarray:
     if not (isinstance(rows, np.ndarray) and rows.dtype == dtype):
         rows = np.array([tuple(r) for r in rows], dtype)
     return rows
+
+
+def rounded(a, b):
+    """a / b to the nearest whole number, halves up, in integers alone: ticks that lie on a grid stay on it."""
+    return (2 * a + b) // (2 * b)
 
 
 def _column(table: str, name: str) -> property:
@@ -129,7 +135,7 @@ class Score:
     # --- time ------------------------------------------------------------------------------------------------------
 
     @functools.cached_property
-    def _tempo_map(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def tempo_map(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(tick, usec per quarter, usec * resolution at tick), beginning at tick 0."""
         tick, usec = self.tempo["tick"].astype(np.int64), self.tempo["usec"].astype(np.int64)
         if not len(tick) or tick[0] > 0:
@@ -138,14 +144,14 @@ class Score:
 
     def seconds(self, ticks) -> np.ndarray:
         """Seconds (float64) at each tick, whole or not, of any shape; sums of integers, so long pieces lose nothing."""
-        tick, usec, start = self._tempo_map
+        tick, usec, start = self.tempo_map
         t = np.asarray(ticks)
         i = np.maximum(np.searchsorted(tick, t, "right") - 1, 0)
         return (start[i] + (t - tick[i]) * usec[i]) / (self.resolution * 1e6)
 
     def ticks(self, seconds) -> np.ndarray:
         """The nearest tick (int64) to each time in seconds (any shape): the inverse of `seconds`."""
-        tick, usec, start = self._tempo_map
+        tick, usec, start = self.tempo_map
         t = np.asarray(seconds, np.float64) * self.resolution * 1e6
         i = np.maximum(np.searchsorted(start, t, "right") - 1, 0)
         return tick[i] + np.rint((t - start[i]) / usec[i]).astype(np.int64)
@@ -196,7 +202,7 @@ class Score:
 
     def _rules(self) -> Iterator[tuple[str, np.ndarray, str]]:
         """(table, [rows] whether the rule is broken, in words)"""
-        n, c, bend = self.notes, self.controls, CONTROL_KINDS.index("bend")
+        n, c = self.notes, self.controls
         yield "notes", n["track"] >= len(self.tracks), "names a track that does not exist"
         yield "notes", n["duration"] < 1, "is shorter than one tick"
         yield "notes", n["onset"] < 0, "starts before tick 0"
@@ -211,7 +217,7 @@ class Score:
         yield "key", np.abs(self.key["fifths"]) > 7, "has more than 7 accidentals"
         yield "controls", c["track"] >= len(self.tracks), "names a track that does not exist"
         yield "controls", (c["kind"] >= len(CONTROL_KINDS)) | (c["number"] > 127), "has a kind or number out of range"
-        low, high = np.where(c["kind"] == bend, -8192, 0), np.where(c["kind"] == bend, 8191, 127)
+        low, high = np.where(c["kind"] == BEND, -8192, 0), np.where(c["kind"] == BEND, 8191, 127)
         yield "controls", (c["value"] < low) | (c["value"] > high), "has a value out of range"
         wrong = [tick < 0 or kind not in TEXT_KINDS for tick, kind, _ in self.texts]
         yield "texts", np.array(wrong, bool), "lies before tick 0 or is neither lyric nor marker"

@@ -19,7 +19,7 @@ import numpy as np
 
 from aurljax.music.codec.event_grammar import INSTRUMENTS, LOW, OFF, ON, PITCHES, RATE, SUSTAIN, TEMPO, EventGrammar
 from aurljax.music.codec.vocabulary import CodecError, Vocabulary
-from aurljax.music.score import CONTROL, CONTROL_KINDS, NOTE, TRACK, Score
+from aurljax.music.score import CHANGE, CONTROL, NOTE, TRACK, Score, rounded
 from aurljax.music.score import TEMPO as TEMPO_ROW
 
 RESOLUTION = 480
@@ -27,7 +27,7 @@ SHIFTS, VELOCITIES, TEMPI = 512, 32, 32
 SLOWEST, FASTEST = 60.0, 200.0  # quarters per minute
 USEC = np.rint(60e6 / np.geomspace(SLOWEST, FASTEST, TEMPI)).astype(np.int64)  # per quarter, descending
 SEGMENT = 2 * RATE  # steps of what stands for a bar
-CHANGE, PEDAL = CONTROL_KINDS.index("control"), 64
+PEDAL = 64
 FIRST = 0  # where the tempo of the first moment stands among its events
 
 
@@ -335,7 +335,7 @@ def _pedal(score: Score, family: np.ndarray, lost: dict[str, int]) -> np.ndarray
 
 def _tempo(score: Score, lost: dict[str, int]) -> np.ndarray:
     """[M, 2] step and nearest of the tempi; the last of a step counts, and nothing is written that is in force."""
-    tick, usec, _ = score._tempo_map
+    tick, usec, _ = score.tempo_map
     step = _steps(score, tick)
     last = np.append(step[1:] != step[:-1], True)
     middle = np.sqrt(USEC[1:] * USEC[:-1].astype(float))  # between neighbours, descending
@@ -350,7 +350,7 @@ def _clock(step: np.ndarray, tempo: np.ndarray) -> Score:
     """A score of nothing but the tempo map, each change on the tick nearest to its step."""
     rows, at, start, before = [], 0, 0, int(USEC[tempo[0]])  # start: usec * resolution at tick `at`
     for now, usec in zip((step * (RESOLUTION * 1_000_000 // RATE)).tolist(), USEC[tempo].tolist(), strict=True):
-        ticks = (2 * (now - start) + before) // (2 * before)
+        ticks = rounded(now - start, before)
         at, start, before = at + ticks, start + ticks * before, usec
         rows.append((at, usec))
     return Score(RESOLUTION, tempo=np.array(rows, TEMPO_ROW))

@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 
-from aurljax.music.score import Score
+from aurljax.music.score import Score, rounded
 
 LONGEST = ((2, 4), (4, 8), (8, 16), (16, 15))  # (denominator, largest numerator): bars of at most 8 quarters
 
@@ -33,7 +33,7 @@ class Meters:
         """(lines [bars + 1], meter id [bars]) covering position `last`. A meter that changes inside a bar cuts it into
         a bar of its own meter; where there is none of that length, the change waits for the bar line."""
         m = score.meters
-        at = (2 * m["tick"] * self.grid + score.resolution) // (2 * score.resolution)
+        at = rounded(m["tick"] * self.grid, score.resolution)
         last = max(last, int(at[-1]))
         lines, meters, here = [], [], 0
         for i, row in enumerate(m):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from aurljax.music.codec.event import CHANGE, PEDAL, USEC
+from aurljax.music.codec.event import PEDAL, USEC
 from aurljax.music.codec.event_grammar import RATE
-from aurljax.music.score import Score
+from aurljax.music.score import CHANGE, Score
 
 
 def of_score(codec, score: Score) -> dict[str, float]:
@@ -27,7 +27,7 @@ def of_event(codec, score: Score) -> dict[str, float]:
     another of their pitch and family. pedals, tempi: rows not written, being in force or followed by another within
     1/64 s. tempo_error: worst ratio of a tempo to the one written, less 1; it moves no note. Else as `of_score`.
     """
-    layout, tempo = codec.layout(score), score._tempo_map
+    layout, tempo = codec.layout(score), score.tempo_map
     step = np.floor(score.seconds(tempo[0]) * RATE + 0.5)
     written = USEC[layout.tempo[np.searchsorted(layout.tempo[:, 0], step, "right") - 1, 1]]
     pedal = (score.controls["kind"] == CHANGE) & (score.controls["number"] == PEDAL)
@@ -53,6 +53,13 @@ def _compared(codec, score: Score) -> dict[str, float]:
         **layout.lost,
         "onset_error_median": float(np.median(onset)) if len(onset) else 0.0,
         **{k: float(v.max(initial=0)) for k, v in worst.items()},
+        **_unwritten(score),
+    }
+
+
+def _unwritten(score: Score) -> dict[str, int]:
+    """Rows that no codec writes."""
+    return {
         "keys": len(score.key),
         "texts": len(score.texts),
         "names": sum(bool(n) for n in score.names),
@@ -86,10 +93,7 @@ def of_voices(codec, score: Score) -> dict[str, float]:
         **_maps(codec, score, layout),
         "programs": int((score.tracks["program"] > 0).sum()),
         "controls": len(score.controls),
-        "keys": len(score.key),
-        "texts": len(score.texts),
-        "names": sum(bool(n) for n in score.names),
-        "metadata": len(score.meta),
+        **_unwritten(score),
     }
 
 
@@ -99,7 +103,7 @@ def _maps(codec, score: Score, layout) -> dict[str, float]:
         return {"meters": len(score.meter), "tempi": len(score.tempo), "tempo_error": 0.0}
     end = layout.lines[-1] * score.resolution
     late = [int((table["tick"] * codec.grid >= end).sum()) for table in (score.meter, score.tempo)]
-    tick, usec, _ = score._tempo_map
+    tick, usec, _ = score.tempo_map
     lines = layout.lines * (score.resolution / codec.grid)
     at = np.unique(np.concatenate([lines[:-1], tick[tick < lines[-1]]]))
     true = usec[np.searchsorted(tick, at, "right") - 1]

@@ -16,7 +16,7 @@ from aurljax.music.codec import tempo
 from aurljax.music.codec.grammar import DURATIONS, TRACKS, Grammar
 from aurljax.music.codec.meters import Meters
 from aurljax.music.codec.vocabulary import CodecError, Vocabulary
-from aurljax.music.score import METER, NOTE, TEMPO, TRACK, Score
+from aurljax.music.score import METER, NOTE, TEMPO, TRACK, Score, rounded
 
 GRID = 24  # positions per quarter
 UNIT = 20  # ticks per position
@@ -182,7 +182,7 @@ class ScoreCodec:
         tracks, of_track, lost = _tracks(score)
         notes = _notes(score, of_track, self.microtiming, lost)
         ticks = np.concatenate([score.tempo["tick"], score.meters["tick"]])
-        events = (2 * ticks * GRID + score.resolution) // (2 * score.resolution)
+        events = rounded(ticks * GRID, score.resolution)
         tempi = np.array(tempo.write(score, GRID, int(max(events.max(), notes["at"].max(initial=0)))))
         lines, meter = BARS.bars(score, int(max(tempi[-1, 0], notes["at"].max(initial=0))), lost)
         count = (
@@ -330,8 +330,8 @@ def _notes(score: Score, of_track: np.ndarray, micro: bool, lost: dict[str, int]
     """The columns of Layout.note, in order of position, track and pitch."""
     n, r = score.notes, score.resolution
     onset, end = n["onset"].astype(np.int64), (n["onset"] + n["duration"]).astype(np.int64)
-    fine = (2 * onset * RESOLUTION + r) // (2 * r)  # ticks of 480
-    at = (fine + UNIT // 2) // UNIT if micro else (2 * onset * GRID + r) // (2 * r)
+    fine = rounded(onset * RESOLUTION, r)  # ticks of 480
+    at = (fine + UNIT // 2) // UNIT if micro else rounded(onset * GRID, r)
     track, pitch = of_track[n["track"]] if len(n) else onset, n["pitch"].astype(np.int64)
     residual = fine - UNIT * at if micro else np.zeros_like(at)
     stop = end * (RESOLUTION / r)

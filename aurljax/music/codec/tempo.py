@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from aurljax.music.score import Score
+from aurljax.music.score import Score, rounded
 
 COARSE, FINE = 64, 128
 SLOWEST, FASTEST = 10.0, 500.0  # quarters per minute
@@ -53,8 +53,8 @@ def write(score: Score, per_quarter: int, last: int) -> list[tuple[int, int]]:
 
 def _segments(score: Score, per_quarter: int, last: int) -> list[tuple[int, int, int]]:
     """(first position, end position, usec) of the stretches of constant tempo, changes rounded to the grid."""
-    tick, usec, _ = score._tempo_map
-    at = (2 * tick * per_quarter + score.resolution) // (2 * score.resolution)
+    tick, usec, _ = score.tempo_map
+    at = rounded(tick * per_quarter, score.resolution)
     keep = np.append(at[1:] != at[:-1], True) & (at <= last)
     at, usec = at[keep], usec[keep]
     ends = np.append(at[1:], max(last, int(at[-1])) + 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aurljax.music.score import Score
+from aurljax.music.score import Score, rounded
 
 
 def voice_name(voice: int) -> str:
@@ -54,7 +54,7 @@ def struck(source: np.ndarray) -> np.ndarray:
 def _frames(notes: np.ndarray, grid: int, resolution: int) -> tuple[np.ndarray, np.ndarray]:
     """([N] first frame, [N] frame after the last) of notes, each at least one frame long."""
     ticks = np.stack([notes["onset"], notes["onset"] + notes["duration"]]).astype(np.int64)
-    start, stop = (2 * ticks * grid + resolution) // (2 * resolution)
+    start, stop = rounded(ticks * grid, resolution)
     return start, np.maximum(stop, start + 1)
 
 
