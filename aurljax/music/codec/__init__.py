@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 
 from aurljax.errors import UserError
+from aurljax.music.codec.base import Codec
 from aurljax.music.codec.event import EventCodec
 from aurljax.music.codec.score import ScoreCodec
 from aurljax.music.codec.vocabulary import CodecError
 from aurljax.music.codec.voices import VoicesCodec
 
-CODECS = {"score": ScoreCodec, "event": EventCodec, "voices": VoicesCodec}
-Codec = ScoreCodec | EventCodec | VoicesCodec  # every codec has their public methods
+CODECS: dict[str, type[Codec]] = {"score": ScoreCodec, "event": EventCodec, "voices": VoicesCodec}
 
 __all__ = ["CODECS", "Codec", "CodecError", "make"]
 

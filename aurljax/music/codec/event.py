@@ -17,6 +17,7 @@ import functools
 
 import numpy as np
 
+from aurljax.music.codec.base import Codec
 from aurljax.music.codec.event_grammar import INSTRUMENTS, LOW, OFF, ON, PITCHES, RATE, SUSTAIN, TEMPO, EventGrammar
 from aurljax.music.codec.vocabulary import CodecError, Vocabulary
 from aurljax.music.score import CHANGE, CONTROL, NOTE, TRACK, Score, rounded
@@ -38,7 +39,7 @@ class Layout:
     note: dict[str, np.ndarray]  # columns on, off (steps), instrument, pitch (0..87), velocity (bin), source (row)
     pedal: np.ndarray  # [P, 3] step, instrument, 1 or 0; changes only
     tempo: np.ndarray  # [M, 2] step, bin; changes only, the first at step 0
-    segments: int
+    bars: int  # segments
     lost: dict[str, int]
 
     @property
@@ -49,7 +50,7 @@ class Layout:
 
 
 @dataclasses.dataclass(frozen=True)
-class EventCodec:
+class EventCodec(Codec):
     """Score <-> ids. Where other codecs have bars it has segments of 2 s."""
 
     name = "event"
@@ -77,30 +78,13 @@ class EventCodec:
         """16 hex digits; corpora of windows and checkpoints are bound to it."""
         return self.vocabulary.fingerprint(codec=self.name, layout=1)
 
-    @property
-    def feature_sizes(self) -> dict[str, int]:
-        """How many values each per-token feature has."""
-        return self.grammar.feature_sizes
-
     # --- Score -> ids ----------------------------------------------------------------------------------------------
 
-    def encode(self, score: Score, bars: tuple[int, int] | None = None) -> np.ndarray:
-        """int32 [T] ids of a score, or of its segments a..b-1.
-
-        An inner window starts with `continue`, tempo and the pedals that are down; instrument and velocity are stated
-        again by the first events that need them. Notes sounding into it are left out, their offs too; notes sounding
-        out of it stay open. It has no `end` unless it reaches the last segment.
-        """
-        layout = self.layout(score)
-        a, b = bars or (0, layout.segments)
-        if not 0 <= a < b <= layout.segments:
-            raise ValueError(f"segments {a}..{b} of a score of {layout.segments} segments")
-        ids = self._write(self._events(layout, a, b), "start" if a == 0 else "continue")
-        return np.append(ids, np.int32(self.vocabulary.id("end"))) if b == layout.segments else ids
-
-    def bars(self, score: Score) -> int:
-        """Number of segments of 2 s up to the last thing that happens."""
-        return self.layout(score).segments
+    def window(self, layout: Layout, first: str, a: int, b: int) -> np.ndarray:
+        """Ids of segments a..b-1 behind `first`, tempo and the pedals that are down; instrument and velocity are stated
+        by the first events that need them. Notes sounding into them are left out, their offs too; notes sounding out
+        of them stay open."""
+        return self._write(self._events(layout, a, b), first)
 
     def bar_lengths(self, score: Score) -> np.ndarray:
         """int32 [segments] ids of each segment when the whole piece is encoded."""
@@ -127,12 +111,6 @@ class EventCodec:
         note = self.layout(score).note
         begin = bars[0] * SEGMENT
         return int(((note["on"] < begin) & (note["off"] > begin)).sum())
-
-    def opening(self, prompt: Score | None) -> tuple[np.ndarray, bool]:
-        """(ids to write on from, False: they begin no bar): `start`, or the prompt without its `end`."""
-        return (
-            np.array([self.vocabulary.id("start")], np.int32) if prompt is None else self.encode(prompt)[:-1]
-        ), False
 
     def continuation(self, score: Score, prompt: Score) -> Score:
         """`score`, which continues `prompt`, with its new notes alone: they begin where no note of the prompt sounds."""

@@ -13,6 +13,7 @@ import functools
 import numpy as np
 
 from aurljax.music.codec import tempo
+from aurljax.music.codec.base import Codec
 from aurljax.music.codec.grammar import DURATIONS, TRACKS, Grammar
 from aurljax.music.codec.meters import Meters
 from aurljax.music.codec.vocabulary import CodecError, Vocabulary
@@ -42,6 +43,11 @@ class Layout:
     lost: dict[str, int]
 
     @property
+    def bars(self) -> int:
+        """Number of bars."""
+        return len(self.meter)
+
+    @property
     def kept(self) -> np.ndarray:
         """[kept] rows of the score's notes that are written, in the order of the notes of its decoding."""
         n = self.note
@@ -49,12 +55,11 @@ class Layout:
 
 
 @dataclasses.dataclass(frozen=True)
-class ScoreCodec:
+class ScoreCodec(Codec):
     """Score <-> ids. With `microtiming` onsets keep a residual in ticks of 480; without, they snap to the grid."""
 
     microtiming: bool = False
     name = "score"
-    barred = True
 
     @property
     def options(self) -> dict[str, bool]:
@@ -80,35 +85,18 @@ class ScoreCodec:
         """16 hex digits; corpora of windows and checkpoints are bound to it."""
         return self.vocabulary.fingerprint(codec=self.name, layout=1, **self.options)
 
-    @property
-    def feature_sizes(self) -> dict[str, int]:
-        """How many values each per-token feature has."""
-        return self.grammar.feature_sizes
-
     # --- Score -> ids ----------------------------------------------------------------------------------------------
 
-    def encode(self, score: Score, bars: tuple[int, int] | None = None) -> np.ndarray:
-        """int32 [T] ids of a score, or of its bars a..b-1: an inner window starts with `continue` and has no `end`
-        unless it reaches the last bar. Notes sounding into a window are left out."""
-        layout = self.layout(score)
-        count = len(layout.meter)
-        a, b = bars or (0, count)
-        if not 0 <= a < b <= count:
-            raise ValueError(f"bars {a}..{b} of a score of {count} bars")
-        ids = [self._header(layout, "start" if a == 0 else "continue"), self._body(layout, a, b)]
-        if b == count:
-            ids.append([self.vocabulary.id("end")])
-        return np.concatenate(ids).astype(np.int32)
-
-    def bars(self, score: Score) -> int:
-        """Number of bars `encode` writes."""
-        return len(self.layout(score).meter)
+    def window(self, layout: Layout, first: str, a: int, b: int) -> np.ndarray:
+        """Ids of bars a..b-1 behind `first` and the programs. Notes that sound into them are left out."""
+        head = np.append(self.vocabulary.id(first), self._id("program", layout.tracks))
+        return np.concatenate([head, self._body(layout, a, b)])
 
     def bar_lengths(self, score: Score) -> np.ndarray:
         """int32 [bars] ids of each bar when the whole piece is encoded."""
         layout = self.layout(score)
-        body = self._body(layout, 0, len(layout.meter))
-        starts = self.bar_starts(body, len(layout.meter))
+        body = self._body(layout, 0, layout.bars)
+        starts = self.bar_starts(body, layout.bars)
         return np.diff(np.append(starts, len(body))).astype(np.int32)
 
     def bar_starts(self, ids: np.ndarray, count: int) -> np.ndarray:
@@ -119,19 +107,10 @@ class ScoreCodec:
         """Most ids that a window may have beyond those of its bars: ends, programs, meter, tempo, running status."""
         return 2 + 2 * min(len(score.tracks), TRACKS) + 1 + 3 + 1
 
-    def opening(self, prompt: Score | None) -> tuple[np.ndarray, bool]:
-        """(ids to write on from, whether they begin the first new bar): `start`, or the prompt's bars and a `bar`."""
-        if prompt is None:
-            return np.array([self.vocabulary.id("start")], np.int32), False
-        return np.append(self.encode(prompt)[:-1], self.vocabulary.id("bar")).astype(np.int32), True
-
     def continuation(self, score: Score, prompt: Score) -> Score:
         """`score`, which continues `prompt`, with the notes of its new bars alone."""
         begin = self.layout(prompt).lines[-1]
         return score.replace(notes=score.notes[score.onset * GRID >= begin * score.resolution])
-
-    def _header(self, layout: Layout, first: str) -> np.ndarray:
-        return np.append(self.vocabulary.id(first), self._id("program", layout.tracks))
 
     def _id(self, kind: str, value: np.ndarray) -> np.ndarray:
         return self.vocabulary.id(kind) + value

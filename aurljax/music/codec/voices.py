@@ -13,6 +13,7 @@ import functools
 import numpy as np
 
 from aurljax.errors import UserError
+from aurljax.music.codec.base import Codec
 from aurljax.music.codec.meters import Meters
 from aurljax.music.codec.vocabulary import CodecError, Vocabulary
 from aurljax.music.codec.voices_grammar import REST, VoicesGrammar
@@ -38,9 +39,14 @@ class VoicesLayout:
     tempo: np.ndarray  # [bars] tempo step
     lost: dict[str, int]
 
+    @property
+    def bars(self) -> int:
+        """Number of bars."""
+        return len(self.meter)
+
 
 @dataclasses.dataclass(frozen=True)
-class VoicesCodec:
+class VoicesCodec(Codec):
     """Score <-> ids. `grid`: frames per quarter. `onsets`: tell a note held from one struck again. `barlines`: write
     bars, meters and tempi; without them a window's "bar" is four quarters."""
 
@@ -49,7 +55,6 @@ class VoicesCodec:
     onsets: bool = False
     barlines: bool = True
     name = "voices"
-    barred = True  # without bar lines a bar is four quarters
     tempi = USEC  # microseconds per quarter of each tempo step
     velocity = VELOCITY
 
@@ -91,38 +96,20 @@ class VoicesCodec:
         return self.vocabulary.fingerprint(codec=self.name, layout=1, **self.options)
 
     @property
-    def feature_sizes(self) -> dict[str, int]:
-        """How many values each per-token feature has."""
-        return self.grammar.feature_sizes
-
-    @property
     def unit(self) -> int:
         """Ticks of a frame in decoded scores."""
         return max(480 // self.grid, 20)
 
     # --- Score -> ids ----------------------------------------------------------------------------------------------
 
-    def encode(self, score: Score, bars: tuple[int, int] | None = None) -> np.ndarray:
-        """int32 [T] ids of a score, or of its bars a..b-1: an inner window starts with `continue` and has no `end`
-        unless it reaches the last bar. Notes sounding into a window sound from its first frame."""
-        layout = self.layout(score)
-        count = len(layout.meter)
-        a, b = bars or (0, count)
-        if not 0 <= a < b <= count:
-            raise ValueError(f"bars {a}..{b} of a score of {count} bars")
-        ids = [[self.vocabulary.id("start" if a == 0 else "continue")], self._body(layout, a, b)]
-        if b == count:
-            ids.append([self.vocabulary.id("end")])
-        return np.concatenate(ids).astype(np.int32)
-
-    def bars(self, score: Score) -> int:
-        """Number of bars `encode` writes."""
-        return len(self.layout(score).meter)
+    def window(self, layout: VoicesLayout, first: str, a: int, b: int) -> np.ndarray:
+        """Ids of bars a..b-1 behind `first`. Notes that sound into them sound from their first frame."""
+        return np.append(self.vocabulary.id(first), self._body(layout, a, b))
 
     def bar_lengths(self, score: Score) -> np.ndarray:
         """int32 [bars] ids of each bar when the whole piece is encoded."""
         layout = self.layout(score)
-        written = (self._prefix(layout, 0, len(layout.meter)) >= 0).sum(1)
+        written = (self._prefix(layout, 0, layout.bars) >= 0).sum(1)
         return (written + self.voices * np.diff(layout.lines)).astype(np.int32)
 
     def overhead(self, score: Score) -> int:
@@ -130,13 +117,9 @@ class VoicesCodec:
         return 2 + 2 * self.barlines
 
     def opening(self, prompt: Score | None) -> tuple[np.ndarray, bool]:
-        """(ids to write on from, whether they begin the first new bar): `start`, or the prompt's frames."""
-        if prompt is None:
-            return np.array([self.vocabulary.id("start")], np.int32), False
-        ids = self.encode(prompt)[:-1]
-        if self.barlines:
-            return np.append(ids, self.vocabulary.id("bar")).astype(np.int32), True
-        return ids, (len(ids) - 1) % (self.voices * BLOCK * self.grid) > 0
+        """Without bar lines a prompt that ends inside a bar has begun the first new one."""
+        ids, begun = super().opening(prompt)
+        return ids, begun or (len(ids) - 1) % (self.voices * BLOCK * self.grid) > 0
 
     def bar_starts(self, ids: np.ndarray, count: int) -> np.ndarray:
         """[count] where the first bars of a sequence of ids begin."""

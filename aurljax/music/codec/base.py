@@ -1,0 +1,57 @@
+"""What every codec does alike: pieces and windows framed by `start`, `continue` and `end`, and what follows from them."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import numpy as np
+
+from aurljax.music.codec.vocabulary import Vocabulary
+from aurljax.music.score import Score
+
+
+class Codec(abc.ABC):
+    """Score <-> ids. A codec adds `name`, `options`, `vocabulary`, `grammar`, `fingerprint`, `bar_lengths`, `bar_starts`,
+    `overhead`, `continuation`, `decode`, `features` and `loss_report`."""
+
+    name: str
+    barred = True  # whether its bars are music's, so that a number of them can be asked for
+    vocabulary: Vocabulary
+    grammar: Any
+
+    @abc.abstractmethod
+    def layout(self, score: Score) -> Any:
+        """The score on the codec's grid; `bars` of it is how many bars, or what stands for them, it has."""
+
+    @abc.abstractmethod
+    def window(self, layout: Any, first: str, a: int, b: int) -> np.ndarray:
+        """Ids of bars a..b-1 behind `first` (`start` or `continue`), without an `end`."""
+
+    @property
+    def feature_sizes(self) -> dict[str, int]:
+        """How many values each per-token feature has."""
+        return self.grammar.feature_sizes
+
+    def encode(self, score: Score, bars: tuple[int, int] | None = None) -> np.ndarray:
+        """int32 [T] ids of a score, or of its bars a..b-1: an inner window begins with `continue` and the state in
+        force, and has no `end` unless it reaches the last bar. What sounds into it: see `window`."""
+        layout = self.layout(score)
+        a, b = bars or (0, layout.bars)
+        if not 0 <= a < b <= layout.bars:
+            raise ValueError(f"bars {a}..{b} of a score of {layout.bars} bars")
+        ids = self.window(layout, "start" if a == 0 else "continue", a, b)
+        return np.append(ids, [self.vocabulary.id("end")] * (b == layout.bars)).astype(np.int32)
+
+    def bars(self, score: Score) -> int:
+        """Number of bars `encode` writes."""
+        return self.layout(score).bars
+
+    def opening(self, prompt: Score | None) -> tuple[np.ndarray, bool]:
+        """(ids to write on from, whether they begin the first new bar): `start`, or the prompt without its `end` and,
+        where bars are written, the `bar` of the first new one."""
+        v = self.vocabulary
+        if prompt is None:
+            return np.array([v.id("start")], np.int32), False
+        ids = self.encode(prompt)[:-1]
+        return (np.append(ids, np.int32(v.id("bar"))), True) if "bar" in v.index else (ids, False)
