@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from aurljax.music.chords import QUALITIES, ROOTS
 from aurljax.music.score import NOTE, Score
 
 
 def random_score(seed: int, notes: int = 200) -> Score:
-    """Many notes in few pitches, off the grid, over random tempo and meter maps and up to 20 tracks."""
+    """Many notes in few pitches, off the grid, over random tempo and meter maps; keys, chords, pedals; up to 20 tracks."""
     rng = np.random.default_rng(seed)
     resolution = int(rng.choice([96, 120, 384, 480, 1024]))
     tracks, count = int(rng.integers(1, 21)), int(rng.integers(0, notes))
@@ -21,7 +22,13 @@ def random_score(seed: int, notes: int = 200) -> Score:
              for _ in range(rng.integers(0, 5))]  # fmt: skip
     tempo = [(int(rng.integers(0, span)), int(rng.integers(100_000, 3_000_000))) for _ in range(rng.integers(0, 8))]
     programs = [(int(rng.integers(0, 128)), bool(rng.random() < 0.1)) for _ in range(tracks)]
-    return Score(resolution, notes=rows, tracks=programs, meter=meter, tempo=tempo).repaired()[0]
+    key = [(int(rng.integers(0, span)), int(rng.integers(-7, 8)), bool(rng.random() < 0.5)) for _ in range(3)]
+    symbols = [f"{ROOTS[int(rng.integers(12))]}:{QUALITIES[int(rng.integers(len(QUALITIES)))]}" for _ in range(6)]
+    texts = [(int(rng.integers(0, span)), "marker", str(rng.choice([*symbols, "N"]))) for _ in range(8)]
+    pedal = [(int(rng.integers(0, span)), int(rng.integers(tracks)), 0, int(rng.choice([64, 1])), int(rng.integers(128)))
+             for _ in range(count // 4)]  # fmt: skip
+    return Score(resolution, notes=rows, tracks=programs, meter=meter, tempo=tempo, key=key, texts=texts, controls=pedal,
+                 meta={"mood": str(rng.integers(5))}).repaired()[0]  # fmt: skip
 
 
 def long_piece(bars: int = 400, seed: int = 0) -> Score:

@@ -7,13 +7,20 @@ import numpy as np
 import pytest
 from scores import long_piece, random_score
 
+from aurljax.data import augment
+from aurljax.errors import UserError
+from aurljax.music import chords
+from aurljax.music.chords import QUALITIES
 from aurljax.music.codec import CodecError, make
 from aurljax.music.codec import tempo as tempi
 from aurljax.music.codec.score import BAR, METERS, UNIT
 from aurljax.music.score import Score
 
-CODECS = [make("score"), make("score", microtiming=True)]
-both = pytest.mark.parametrize("codec", CODECS, ids=["grid", "micro"])
+FULL = make(
+    "score", microtiming=True, pedal=True, keys=True, chords=True, infill=True, controls=(("density", 8), ("mood", 5))
+)
+CODECS = [make("score"), make("score", microtiming=True), FULL]
+every = pytest.mark.parametrize("codec", CODECS, ids=["grid", "micro", "full"])
 DATA = os.environ.get("AURLJAX_DATA")
 
 
@@ -33,7 +40,14 @@ def walk(codec, rng, batch, left, by_kind):
     return [np.trim_zeros(row, "b") for row in np.stack(out, 1)]
 
 
-@both
+def some_cells(codec, score, seed, share=0.3):
+    """Cells (bar, track) at random, of a codec that knows holes."""
+    layout, rng = codec.layout(score), np.random.default_rng(seed)
+    cells = np.argwhere(rng.random((layout.bars, len(layout.tracks))) < share)[:256]
+    return [(int(b), int(t)) for b, t in cells] if codec.infill else []
+
+
+@every
 @pytest.mark.parametrize("seed", range(60))
 def test_one_score_has_one_sequence(codec, seed):
     score = random_score(seed)
@@ -44,22 +58,34 @@ def test_one_score_has_one_sequence(codec, seed):
     assert codec.decode(codec.encode(back)) == back
 
 
-@both
+def positions_written(codec, ids):
+    """How long all notes of a sequence are together, as its ids say."""
+    v = codec.vocabulary
+    kind, value = v.kind[ids], v.value[ids] + 1
+    return value[kind == v.index["duration"]].sum() + 96 * value[kind == v.index["long"]].sum()
+
+
+@every
 @pytest.mark.parametrize("by_kind", [False, True])
 def test_whatever_the_grammar_allows_is_a_fixed_point(codec, by_kind):
     rng = np.random.default_rng(by_kind)
     for ids in walk(codec, rng, 32, rng.integers(7, 150, 32), by_kind):
         score = codec.decode(ids)
         score.check()
-        again = codec.encode(score)
+        holes = {"holes": codec.holes(ids)} if codec.infill else {}
+        again = codec.encode(score, **holes)
         again[0] = ids[0]  # a score does not know whether it is an inner window
-        assert np.array_equal(again, ids), codec.vocabulary.names(ids)
+        if positions_written(codec, ids) == np.rint(score.duration / UNIT).sum():
+            assert np.array_equal(again, ids), codec.vocabulary.names(ids)
+        else:  # an answer to a hole sounds on into a note of the piece, and ends there
+            assert holes["holes"] and codec.decode(again) == score
 
 
-@both
+@every
 @pytest.mark.parametrize("seed", range(20))
 def test_grammar_accepts_encodings_and_features_agree(codec, seed):
-    ids = codec.encode(random_score(seed, 120))
+    score = random_score(seed, 120)
+    ids = codec.encode(score, holes=some_cells(codec, score, seed))
     grammar, features = codec.grammar, codec.features(ids)
     state = grammar.init(1, left=len(ids) + 3)
     for i, token in enumerate(ids):
@@ -72,20 +98,23 @@ def test_grammar_accepts_encodings_and_features_agree(codec, seed):
 
 
 def test_jax_and_numpy_grammar_agree():
+    import jax
     import jax.numpy as jnp
 
-    codec = CODECS[1]
-    rows = [codec.encode(random_score(seed, 60))[:80] for seed in range(40, 44)]
-    ids = np.stack([r for r in rows if len(r) == 80])
+    codec, scores = FULL, [random_score(seed, 60) for seed in range(40, 44)]
+    rows = [codec.encode(score, holes=some_cells(codec, score, 1, 0.5))[-160:] for score in scores]
+    ids = np.stack([np.append(codec.encode(scores[0])[:40], row) for row in rows if len(row) == 160])
+    allowed = jax.jit(lambda state: codec.grammar.allowed(state, jnp))
+    advance = jax.jit(lambda state, ids: codec.grammar.advance(state, ids, jnp))
     a, b = codec.grammar.init(len(ids)), codec.grammar.init(len(ids), xp=jnp)
     for column in ids.T:
-        assert np.array_equal(codec.grammar.allowed(a), codec.grammar.allowed(b, jnp))
-        a, b = codec.grammar.advance(a, column), codec.grammar.advance(b, jnp.asarray(column), jnp)
+        assert np.array_equal(codec.grammar.allowed(a), allowed(b))
+        a, b = codec.grammar.advance(a, column), advance(b, jnp.asarray(column))
         for name in a:
             np.testing.assert_allclose(a[name], b[name], rtol=1e-6, err_msg=name)
 
 
-@both
+@every
 def test_every_id_has_a_name_and_is_reachable(codec):
     v, grammar, rng = codec.vocabulary, codec.grammar, np.random.default_rng(0)
     assert len(set(v.names(range(len(v))))) == len(v)
@@ -125,7 +154,70 @@ def test_bars_and_seconds_asked_for_close_the_piece():
             assert abs(state["clock"][0] - score.seconds(onset)) < 1e-3
 
 
-@both
+@pytest.mark.parametrize("seed", range(40))
+def test_holes_are_answered_by_what_was_there(seed):
+    score = random_score(seed)
+    cells, v = some_cells(FULL, score, seed), FULL.vocabulary
+    ids = FULL.encode(score, holes=cells)
+    assert FULL.holes(ids) == cells and (ids == v.id("fill")).sum() == (ids == v.id("filled")).sum() == len(cells)
+    assert FULL.decode(ids) == FULL.decode(FULL.encode(score))
+    if cells:  # without its answers a piece lacks just those notes
+        layout = FULL.layout(score)
+        piece = FULL.decode(ids[: np.argmax(ids == v.id("fill"))])
+        bar = np.searchsorted(layout.lines, layout.note["at"], "right") - 1
+        masked = [cell in set(cells) for cell in zip(bar.tolist(), layout.note["track"].tolist(), strict=True)]
+        assert len(piece) == len(layout.note["at"]) - sum(masked)
+        assert np.array_equal(piece.controls, FULL.decode(ids).controls)
+        a, b = cells[0][0], layout.bars
+        inner = [c for c in cells if a <= c[0] < b]
+        window = FULL.encode(score, (a, b), holes=inner)
+        assert FULL.holes(window) == [(bar - a, track) for bar, track in inner]
+        assert FULL.decode(window) == FULL.decode(FULL.encode(score, (a, b)))
+
+
+def test_impossible_holes_and_controls_are_refused():
+    score = random_score(3)
+    bars, tracks = FULL.bars(score), len(FULL.layout(score).tracks)
+    for cell in ((bars, 0), (0, tracks), (-1, 0)):
+        with pytest.raises(ValueError, match="hole"):
+            FULL.encode(score, (0, bars), holes=[cell])
+    last = FULL.encode(score, holes=[(bars, 0)])  # a bar behind the piece, to be written
+    assert (last == FULL.vocabulary.id("bar")).sum() == bars + 1
+    with pytest.raises(ValueError, match="256"):
+        FULL.encode(long_piece(), holes=[(bar, 0) for bar in range(257)])
+    with pytest.raises(UserError, match="mood.*0..4"):
+        FULL.encode(score.replace(meta={"mood": "5"}))
+    for controls in ((("pitch", 3),), (("a", 3), ("a", 4)), (("a", 0),), ("a",)):
+        with pytest.raises(UserError, match="controls"):
+            make("score", controls=controls)
+
+
+def test_keys_chords_and_pedals_are_in_force_where_a_window_begins():
+    score = Score(480, notes=[(t * 480, 480, 0, 60, 80) for t in range(16)], tracks=[(0, False)],
+                  key=[(0, -3, True)], texts=[(480, "marker", "Cm7"), (3000, "marker", "N.C."), (6000, "marker", "F7")],
+                  controls=[(100, 0, 0, 64, 127), (2500, 0, 0, 64, 0), (6000, 0, 0, 64, 70)])  # fmt: skip
+    v, codec = FULL.vocabulary, FULL
+    names = [v.names(codec.encode(score, (bar, bar + 1))) for bar in range(4)]
+    stated = [[n for n in row if n.split()[0] in ("key", "chord", "pedal")] for row in names]
+    c, f = (12 * 0 + QUALITIES.index("min7"), 5 * len(QUALITIES) + QUALITIES.index("7"))
+    no_chord = v.size("chord") - 1
+    assert stated == [
+        ["key 19", "pedal 1", f"chord {c}"],
+        ["key 19", f"chord {c}", "pedal 1", "pedal 0", f"chord {no_chord}"],
+        ["key 19"],
+        ["key 19", f"chord {f}", "pedal 1"],
+    ]
+    report = codec.loss_report(score)
+    assert [report[k] for k in ("keys", "texts", "pedals", "controls", "basses")] == [0] * 5
+    assert [make("score").loss_report(score)[k] for k in ("keys", "texts", "pedals")] == [1, 3, 3]
+    up = codec.encode(augment.apply(score, (("transpose", 2),)), (0, 1))
+    assert [n for n in v.names(up) if n.startswith("chord")] == [f"chord {c + 2 * len(QUALITIES)}"]
+    back = codec.decode(codec.encode(score))
+    assert back.key.tolist() == score.key.tolist() and back.controls["value"].tolist() == [127, 0, 127]
+    assert chords.of(back)["root"].tolist() == [0, -1, 5]
+
+
+@every
 def test_windows_are_whole_bars(codec):
     for seed in range(30):
         score = random_score(seed)

@@ -36,11 +36,13 @@ class Codec(abc.ABC):
     def encode(self, score: Score, bars: tuple[int, int] | None = None) -> np.ndarray:
         """int32 [T] ids of a score, or of its bars a..b-1: an inner window begins with `continue` and the state in
         force, and has no `end` unless it reaches the last bar. What sounds into it: see `window`."""
-        layout = self.layout(score)
+        return self._framed(self.layout(score), bars)
+
+    def _framed(self, layout: Any, bars: tuple[int, int] | None, *more) -> np.ndarray:
         a, b = bars or (0, layout.bars)
         if not 0 <= a < b <= layout.bars:
             raise ValueError(f"bars {a}..{b} of a score of {layout.bars} bars")
-        ids = self.window(layout, "start" if a == 0 else "continue", a, b)
+        ids = self.window(layout, "start" if a == 0 else "continue", a, b, *more)
         return np.append(ids, [self.vocabulary.id("end")] * (b == layout.bars)).astype(np.int32)
 
     def bars(self, score: Score) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 
 from aurljax.music.codec.base import Codec
 from aurljax.music.codec.event_grammar import INSTRUMENTS, LOW, OFF, ON, PITCHES, RATE, SUSTAIN, TEMPO, EventGrammar
+from aurljax.music.codec.markings import DOWN, PEDAL
 from aurljax.music.codec.vocabulary import CodecError, Vocabulary
 from aurljax.music.score import CHANGE, CONTROL, NOTE, TRACK, Score, rounded
 from aurljax.music.score import TEMPO as TEMPO_ROW
@@ -28,7 +29,6 @@ SHIFTS, VELOCITIES, TEMPI = 512, 32, 32
 SLOWEST, FASTEST = 60.0, 200.0  # quarters per minute
 USEC = np.rint(60e6 / np.geomspace(SLOWEST, FASTEST, TEMPI)).astype(np.int64)  # per quarter, descending
 SEGMENT = 2 * RATE  # steps of what stands for a bar
-PEDAL = 64
 FIRST = 0  # where the tempo of the first moment stands among its events
 
 
@@ -299,7 +299,11 @@ def _pedal(score: Score, family: np.ndarray, lost: dict[str, int]) -> np.ndarray
     c = c[(c["kind"] == CHANGE) & (c["number"] == PEDAL)]
     instrument = family[c["track"]] if len(c) else np.zeros(0, np.int64)
     mine = instrument >= 0
-    step, instrument, down = _steps(score, c["tick"][mine]), instrument[mine], (c["value"][mine] >= 64).astype(np.int64)
+    step, instrument, down = (
+        _steps(score, c["tick"][mine]),
+        instrument[mine],
+        (c["value"][mine] >= DOWN).astype(np.int64),
+    )
     order = np.lexsort([step, instrument])  # stable: rows of one step keep their order
     rows = np.stack([step, instrument, down], 1)[order]
     last = np.append((rows[1:, :2] != rows[:-1, :2]).any(1), True)[: len(rows)]

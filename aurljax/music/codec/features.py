@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from aurljax.music.codec.event_grammar import OPEN, RATE, EventGrammar
-from aurljax.music.codec.grammar import BARS, PHASES, PITCHES, Grammar
+from aurljax.music.codec.grammar import BARS, PITCHES, Grammar
+from aurljax.music.codec.phases import CONTROL, INDEX
 
-FIRST = ("bar", "meter", "position")  # kinds whose phase differs in the first bar
-PHASE_OF = {"start": "header", "continue": "header", "program": "header", "end": "done", "pad": "done"}
+FIRST = ("bar", "meter", "hole", "position")  # kinds whose phase differs in the first bar
+PHASE_OF = {"continue": "start", "program": "header", "end": "done", "pad": "done"}
 
 
 def of_score(grammar: Grammar, ids: np.ndarray) -> dict[str, np.ndarray]:
@@ -23,25 +24,44 @@ def of_score(grammar: Grammar, ids: np.ndarray) -> dict[str, np.ndarray]:
 
     is_ = {name: kind == i for name, i in v.index.items()}
     bar = np.cumsum(is_["bar"]) - 1
-    track = latest(is_["track"], value, -1)
-    return {
-        "phase": _phases(v, kind, is_, bar),
-        "position": latest(is_["position"] | is_["bar"], np.where(is_["position"], value + 1, 0), 0).astype(np.int32),
-        "bar": np.where(bar < 0, BARS, bar % BARS).astype(np.int32),
-        "meter": latest(is_["meter"], value + 1, 0).astype(np.int32),
-        "track": (track + 1).astype(np.int32),
+    phase = _phases(grammar, kind, is_, bar)
+    meter = latest(is_["meter"], value + 1, 0)
+    track, line = latest(is_["track"], value, -1), is_["bar"]
+    if grammar.infill and is_["fill"].any():
+        track, bar, meter, line = _filled(is_, value, track, bar, meter)
+    out = {
+        "phase": phase,
+        "position": latest(is_["position"] | line, np.where(is_["position"], value + 1, 0), 0),
+        "bar": np.where(bar < 0, BARS, bar % BARS),
+        "meter": meter,
+        "track": track + 1,
         "last": _last_pitch(track, is_["pitch"], value),
     }
+    for name in grammar.stated:
+        stated = name == "key"
+        out[name] = latest(is_[name], value + stated, 0 if stated else v.size(name) - 1)
+    if grammar.infill:
+        out["filling"] = np.cumsum(is_["fill"]) - np.cumsum(is_["filled"])
+    return {name: x.astype(np.int32) for name, x in out.items()}
 
 
-def _phases(v, kind: np.ndarray, is_: dict[str, np.ndarray], bar: np.ndarray) -> np.ndarray:
-    number = {p: i for i, p in enumerate(PHASES)}
-    table = np.array([number[PHASE_OF.get(k, k)] for k in v.index], np.int32)
-    phase = table[kind]
-    opening = (bar == 0) & (np.cumsum(is_["position"]) <= 1)  # bar, meter, position 0 of the first bar
+def _phases(grammar: Grammar, kind: np.ndarray, is_: dict[str, np.ndarray], bar: np.ndarray) -> np.ndarray:
+    kinds = (CONTROL if k in grammar.controls else PHASE_OF.get(k, k) for k in grammar.vocabulary.index)
+    phase = np.array([INDEX[k] for k in kinds], np.int32)[kind]
+    opening = (bar == 0) & (np.cumsum(is_["position"]) <= 1)  # bar, meter, holes, position 0 of the first bar
     for name in FIRST:
-        phase[is_[name] & opening] = number[f"first_{name}"]
+        if name in is_:
+            phase[is_[name] & opening] = INDEX[f"first_{name}"]
     return phase
+
+
+def _filled(is_, value, track, bar, meter) -> tuple[np.ndarray, ...]:
+    """[T] track, bar and meter, which from the first `fill` on are those of its hole, and where a bar is entered."""
+    (hole,) = np.nonzero(is_["hole"])
+    which = np.minimum(np.cumsum(is_["fill"]), len(hole))
+    at = hole[which - 1]
+    answered = ((value[at], track), (bar[at], bar), (meter[at], meter))
+    return *(np.where(which > 0, hole, piece) for hole, piece in answered), is_["bar"] | is_["fill"]
 
 
 def _last_pitch(track: np.ndarray, is_pitch: np.ndarray, value: np.ndarray) -> np.ndarray:

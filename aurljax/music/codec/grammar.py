@@ -6,6 +6,7 @@ inside the sampling loop (jax.numpy) are one text. Every step is elementwise ove
 
 The automaton keeps every sequence in its one canonical form: positions, tracks and pitches ascend, nothing is written
 that is already in force, no pitch is struck while it sounds, and there are always ids enough left to end the piece.
+Registers of what a codec does not write (pedals, keys, chords, controls, holes) are not there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from aurljax.music.codec import tempo
+from aurljax.music.codec import holes, tempo
+from aurljax.music.codec.phases import INDEX, NEED, PHASES, UNLIMITED, after, need
 from aurljax.music.codec.vocabulary import Vocabulary
 
 Array = Any  # numpy or jax array
@@ -25,42 +27,6 @@ State = dict[str, Array]
 TRACKS, PITCHES = 16, 128
 DURATIONS = 96  # values of `duration`; a `long` id adds this many positions for each unit
 BARS = 32  # the `bar` feature counts modulo this
-PHASES = (
-    "begin", "header", "first_bar", "first_meter", "first_position", "bar", "meter", "position",
-    "coarse", "fine", "track", "pitch", "velocity", "micro", "long", "duration", "done",
-)  # fmt: skip
-# (phases, kind of the next id) -> phase after it. The first bar must state meter, position 0 and tempo.
-NOTE_START = ("position", "fine", "duration")  # where a note may begin in the track in force
-BAR_END = ("meter", "fine", "duration")  # where a bar has something in it and may end
-ARROWS = (
-    (("begin",), "start", "header"),
-    (("begin",), "continue", "header"),
-    (("header",), "program", "header"),
-    (("header",), "bar", "first_bar"),
-    (("first_bar",), "meter", "first_meter"),
-    (("first_meter",), "position", "first_position"),
-    (("first_position",), "coarse", "coarse"),
-    (("bar", *BAR_END), "bar", "bar"),
-    (BAR_END, "end", "done"),
-    (("bar",), "meter", "meter"),
-    (("bar", *BAR_END), "position", "position"),
-    (("position",), "coarse", "coarse"),
-    (("coarse",), "fine", "fine"),
-    (NOTE_START, "track", "track"),
-    ((*NOTE_START, "track"), "pitch", "pitch"),
-    (("pitch",), "velocity", "velocity"),
-    (("pitch", "velocity"), "micro", "micro"),
-    (("pitch", "velocity", "micro"), "long", "long"),
-    (("pitch", "velocity", "micro", "long"), "duration", "duration"),
-    (("done",), "pad", "done"),
-)
-# Ids that suffice to end the piece from each phase; `allowed` never lets fewer be left.
-NEED = {
-    "begin": 7, "header": 6, "first_bar": 5, "first_meter": 4, "first_position": 3, "bar": 4, "meter": 1,
-    "position": 3, "coarse": 2, "fine": 1, "track": 4, "pitch": 3, "velocity": 2, "micro": 2, "long": 2,
-    "duration": 1, "done": 0,
-}  # fmt: skip
-UNLIMITED = 2**30
 
 
 def ending(vocabulary: Vocabulary, closing: Array, logits: Array, xp=np) -> Array:
@@ -75,19 +41,15 @@ class Grammar:
 
     shortest = NEED["begin"]  # ids of the shortest piece
 
-    def __init__(self, vocabulary: Vocabulary, bar_lengths: np.ndarray):
-        v, phase = vocabulary, {p: i for i, p in enumerate(PHASES)}
-        self.vocabulary = v
+    def __init__(self, vocabulary: Vocabulary, bar_lengths: np.ndarray, controls: tuple[str, ...] = ()):
+        v = vocabulary
+        self.vocabulary, self.controls = v, controls
         self.bar_lengths = np.asarray(bar_lengths, np.int32)
-        self.after = np.full((len(PHASES), len(v.kinds)), -1, np.int32)
-        for before, kind, then in ARROWS:
-            if kind in v.index:
-                for p in before:
-                    self.after[phase[p], v.index[kind]] = phase[then]
-        need = np.array([NEED[p] for p in PHASES], np.int32)
-        self.need = np.where(self.after >= 0, need[self.after], UNLIMITED)  # ids to keep after taking a kind
-        self.need[phase["done"]] = np.where(self.after[phase["done"]] >= 0, -UNLIMITED, UNLIMITED)  # padding is free
-        self.phase = types.SimpleNamespace(**phase)
+        self.phase = types.SimpleNamespace(**INDEX)
+        self.after = after(v, controls)
+        self.need = need(self.after)
+        self.infill = "hole" in v.index
+        self.stated = tuple(k for k in ("key", "chord") if k in v.index)  # what a position may state beside tempo
         self.feature_sizes = {
             "phase": len(PHASES),
             "position": v.size("position") + 1,
@@ -95,13 +57,15 @@ class Grammar:
             "meter": v.size("meter") + 1,
             "track": TRACKS + 1,
             "last": PITCHES + 1,
+            **{kind: v.size(kind) + (kind == "key") for kind in self.stated},
+            **({"filling": 2} if self.infill else {}),
         }
 
     def init(self, batch: int, left: Array | int = UNLIMITED, xp=np) -> State:
         """Registers before the first id. `left`: ids that may still be written, [B] or one for all rows."""
         zero = xp.zeros(batch, xp.int32)
         none = zero - 1
-        return {
+        state = {
             "phase": zero,
             "left": zero + xp.asarray(left, xp.int32),
             "bars_left": zero + UNLIMITED,  # bars that may still be begun
@@ -122,7 +86,15 @@ class Grammar:
             "velocity": xp.full((batch, TRACKS), -1, xp.int16),
             "last": xp.full((batch, TRACKS), PITCHES, xp.int16),
             "ends": xp.zeros((batch, TRACKS, PITCHES), xp.int16),  # position, from the bar line, where a note ends
+            **{
+                kind: none if kind == "key" else zero + self.vocabulary.size(kind) - 1 for kind in self.stated
+            },  # no chord
         }
+        if self.controls:
+            state["control"] = none  # the last one that was given
+        if "pedal" in self.vocabulary.index:
+            state["pedal"] = xp.zeros((batch, TRACKS), xp.int16)  # 1: down
+        return state | (holes.init(zero, xp) if self.infill else {})
 
     @functools.cached_property
     def _usec(self) -> np.ndarray:
@@ -136,42 +108,57 @@ class Grammar:
         def on(kind: str, then: Array, otherwise: Array) -> Array:
             return xp.where(is_[kind], then, otherwise)
 
-        bar, position, here = is_["bar"], is_["position"], xp.maximum(s["position"], 0)
+        lengths, line = xp.asarray(self.bar_lengths), is_["bar"]  # line: a bar begins
+        shift = xp.where(line, s["bar_length"], 0)
+        here = xp.maximum(s["position"], 0)
         moved = on("position", v - here, on("bar", s["bar_length"] - here, 0))
+        if self.infill:
+            s, shift = holes.enter(s, is_, v, lengths, xp)
+            moved, line = xp.where(s["filling"] == 1, 0, moved), line | is_["fill"]
+        moment = is_["position"] | line
         track = on("track", v, s["track"])
         step = s["coarse"] * tempo.FINE + v
         length = s["long"] * DURATIONS + v + 1
         mine = xp.arange(TRACKS) == track[:, None]
         struck = mine[:, :, None] & (xp.arange(PITCHES) == s["pitch"][:, None])[:, None, :]
-        rebased = xp.where(
-            bar[:, None, None],
-            xp.maximum(s["ends"] - s["bar_length"][:, None, None].astype(xp.int16), 0),
-            s["ends"],
-        )
+        rebased = xp.maximum(s["ends"] - xp.minimum(shift, 2**14)[:, None, None].astype(xp.int16), 0)
         end = (s["position"] + length)[:, None, None].astype(xp.int16)
-        return {
+        return s | self._stated(s, is_, v, mine, xp) | {
             "phase": xp.asarray(self.after)[s["phase"], k],
             "left": s["left"] - 1,
-            "bars_left": s["bars_left"] - bar,
-            "seconds": s["seconds"],
+            "bars_left": s["bars_left"] - is_["bar"],
             "clock": s["clock"] + moved.astype(xp.float32) * s["unit"],
             "unit": on("fine", xp.asarray(self._usec)[xp.clip(step, 0, len(tempo.USEC) - 1)], s["unit"]),
             "tracks": s["tracks"] + is_["program"],
-            "bar": s["bar"] + bar,
-            "bar_length": on("meter", xp.asarray(self.bar_lengths)[xp.minimum(v, len(self.bar_lengths) - 1)],
-                             s["bar_length"]),
+            "bar": s["bar"] + is_["bar"],
+            "bar_length": on("meter", lengths[xp.minimum(v, len(lengths) - 1)], s["bar_length"]),
             "meter": on("meter", v, s["meter"]),
-            "position": on("position", v, on("bar", -1, s["position"])),
+            "position": on("position", v, xp.where(line, -1, s["position"])),
             "coarse": on("coarse", v, s["coarse"]),
             "tempo": on("fine", step, s["tempo"]),
             "track": track,
-            "noted": xp.where(position | bar, 0, xp.where(is_["track"] | is_["pitch"], 1, s["noted"])),
-            "pitch": on("pitch", v, xp.where(position | bar | is_["track"], -1, s["pitch"])),
+            "noted": xp.where(moment, 0, xp.where(self._uses(is_), 1, s["noted"])),
+            "pitch": on("pitch", v, xp.where(moment | is_["track"], -1, s["pitch"])),
             "long": on("long", v + 1, on("pitch", 0, s["long"])),
             "velocity": xp.where(mine & is_["velocity"][:, None], v[:, None].astype(xp.int16), s["velocity"]),
             "last": xp.where(mine & is_["pitch"][:, None], v[:, None].astype(xp.int16), s["last"]),
             "ends": xp.where(struck & is_["duration"][:, None, None], end, rebased),
         }  # fmt: skip
+
+    def _uses(self, is_: dict[str, Array]) -> Array:
+        """[B] whether an id is written of a track, so that none before it may follow at this position."""
+        used = is_["track"] | is_["pitch"]
+        return used | is_["pedal"] if "pedal" in is_ else used
+
+    def _stated(self, s: State, is_: dict[str, Array], v: Array, mine: Array, xp) -> State:
+        """The registers of keys, chords, pedals and controls, of those there are."""
+        state = {kind: xp.where(is_[kind], v, s[kind]) for kind in self.stated}
+        if "pedal" in is_:
+            state["pedal"] = xp.where(mine & is_["pedal"][:, None], v[:, None].astype(xp.int16), s["pedal"])
+        if self.controls:
+            number = sum(i * is_[name] for i, name in enumerate(self.controls))
+            state["control"] = xp.where(sum(is_[name] for name in self.controls) > 0, number, s["control"])
+        return state
 
     def closing(self, s: State, xp=np) -> Array:
         """[B] whether the current bar must be the last, by the number of bars or seconds asked for."""
@@ -186,11 +173,12 @@ class Grammar:
     def allowed(self, s: State, xp=np) -> Array:
         """[B, V] which ids may be written next; never empty."""
         v = self.vocabulary
-        keep = xp.asarray(self.need)[s["phase"]] <= (s["left"] - 1)[:, None]  # [B, kinds]
-        first = s["phase"] == self.phase.first_meter
+        need = xp.asarray(self.need)[s["phase"]] + (holes.cost(s, v, xp) if self.infill else 0)
+        keep = need <= (s["left"] - 1)[:, None]  # [B, kinds]
+        first = (s["phase"] == self.phase.first_meter) | (s["phase"] == self.phase.first_hole)
         own = xp.arange(TRACKS) == s["track"][:, None]
         velocity = self._of_track(s, "velocity", own, xp)
-        free = s["ends"] <= s["position"][:, None, None].astype(xp.int16)  # [B, tracks, pitches]
+        free = s["ends"] <= xp.maximum(s["position"], 0)[:, None, None].astype(xp.int16)  # [B, tracks, pitches]
         mine = xp.any(own[:, :, None] & free, 1)
         sounded = (s["phase"] != self.phase.pitch) | (velocity >= 0)  # a velocity is in force
 
@@ -204,7 +192,8 @@ class Grammar:
             "bar": ~self.closing(s, xp)[:, None],
             "meter": ids("meter") != column("meter"),
             "program": xp.broadcast_to(column("tracks") < TRACKS, (len(s["tracks"]), v.size("program"))),
-            "track": (ids("track") < column("tracks")) & xp.any(free, 2) & (ids("track") != column("track"))
+            "track": (ids("track") < column("tracks")) & (xp.any(free, 2) | ("pedal" in v.index))
+            & (ids("track") != column("track"))
             & ((column("noted") == 0) | (ids("track") > column("track"))),
             "position": xp.where(first[:, None], ids("position") == 0,
                                  (ids("position") > column("position")) & (ids("position") < column("bar_length"))),
@@ -216,6 +205,15 @@ class Grammar:
             "long": xp.broadcast_to(sounded[:, None], (len(sounded), v.size("long"))),
             "duration": xp.broadcast_to(sounded[:, None], (len(sounded), v.size("duration"))),
         }  # fmt: skip
+        parts |= {kind: ids(kind) != column(kind) for kind in self.stated}
+        if "pedal" in v.index:
+            parts["pedal"] = (ids("pedal") != self._of_track(s, "pedal", own, xp)[:, None]) & (column("track") >= 0)
+        for i, name in enumerate(self.controls):
+            parts[name] = column("control") < i
+        if self.infill:
+            for kind, ok in holes.allowed(s, xp.any(mine, 1), xp).items():
+                if kind in v.index:
+                    parts[kind] = parts[kind] & ok if kind in parts else ok
         columns = []
         for i, (kind, size) in enumerate(v.kinds):
             part = keep[:, i, None]
@@ -234,6 +232,8 @@ class Grammar:
             "meter": s["meter"] + 1,
             "track": s["track"] + 1,
             "last": last,
+            **{kind: s[kind] + (kind == "key") for kind in self.stated},
+            **({"filling": s["filling"]} if self.infill else {}),
         }
 
     def _of_track(self, s: State, register: str, own: Array, xp) -> Array:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from aurljax.music.codec.event import PEDAL, USEC
+from aurljax.music import chords
+from aurljax.music.codec.event import USEC
 from aurljax.music.codec.event_grammar import RATE
+from aurljax.music.codec.markings import PEDAL
 from aurljax.music.score import CHANGE, Score
 
 
@@ -14,9 +16,20 @@ def of_score(codec, score: Score) -> dict[str, float]:
 
     notes, kept: notes in and out. doubled: a second note of the pitch on one grid position. dropped_notes: of tracks
     beyond 16. shortened: longer than 128 quarters. onset_error: seconds, the median and worst of kept notes, through the
-    written tempo map. end_error: seconds, worst. velocity_error: worst, steps of 127. The rest counts rows not written.
+    written tempo map. end_error: seconds, worst. velocity_error: worst, steps of 127. basses: written chords over another
+    bass than their root. The rest counts rows not written: with the codec's options, keys, chords and pedals that are in
+    force already or followed by another at once.
     """
-    return _compared(codec, score) | {"controls": len(score.controls)}
+    layout, found = codec.layout(score), chords.of(score)
+    pedals = int(((score.controls["kind"] == CHANGE) & (score.controls["number"] == PEDAL)).sum())
+    given = sum(name in score.meta for name, _ in codec.controls)
+    report = _compared(codec, score)
+    report["metadata"] -= given
+    report["keys"] -= len(layout.key)
+    if codec.chords:
+        report["texts"] -= len(layout.chord)
+        report["basses"] = int(((found["root"] >= 0) & (found["bass"] != found["root"])).sum())
+    return report | {"controls": len(score.controls) - pedals, "pedals": pedals - len(layout.pedal)}
 
 
 def of_event(codec, score: Score) -> dict[str, float]:
