@@ -10,6 +10,7 @@ import numpy as np
 
 from aurljax.data import effects, order
 from aurljax.fields import one_of, require
+from aurljax.music import chords
 from aurljax.music.preprocess import FAMILY
 from aurljax.music.score import KEY_PRESSURE, Score
 
@@ -80,9 +81,9 @@ def at(value: Schedule, progress: float) -> float:
 
 
 def transpose(score: Score, semitones: int) -> Score:
-    """The score `semitones` higher: pitched notes, their key pressures, and keys round the circle of fifths.
+    """The score `semitones` higher: pitched notes, their key pressures, chord symbols, and keys round the circle of fifths.
 
-    Drums stay. Keys are spelled with 5 flats to 6 sharps. ValueError if a pitch would leave 0..127.
+    Drums and all other texts stay. Keys are spelled with 5 flats to 6 sharps. ValueError if a pitch would leave 0..127.
     """
     if semitones == 0:
         return score
@@ -94,7 +95,8 @@ def transpose(score: Score, semitones: int) -> Score:
     pressed = _pressed(score)
     controls["number"][pressed] += np.uint8(semitones % 256)
     key["fifths"] = (key["fifths"].astype(int) + 7 * semitones + 5) % 12 - 5
-    return score.replace(notes=notes, controls=controls, key=key)
+    texts = chords.transposed(score.texts, semitones)
+    return score.replace(notes=notes, controls=controls, key=key, texts=texts)
 
 
 def span(score: Score) -> tuple[int, int]:
