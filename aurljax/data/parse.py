@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aurljax.data import files, record, similar
-from aurljax.music import beats, lenient, midi, score
+from aurljax.music import beats, chords, lenient, midi, scan, score, words
 
 Row = dict[str, Any]
 _SIZE = struct.Struct("<Q")
@@ -56,7 +56,7 @@ def source(path: str, pattern: str | None = None) -> tuple[str, bytes]:
 
 def version() -> str:
     """Changes with the code that parses a file."""
-    return files.code(beats, midi, lenient, score, record, similar)
+    return files.code(beats, chords, midi, lenient, scan, words, score, record, similar)
 
 
 def _file(path: str, pattern: str | None, limits: midi.Limits) -> tuple[Row, bytes]:
