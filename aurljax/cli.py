@@ -48,7 +48,7 @@ def ingest(args: argparse.Namespace) -> None:
         report = ingest(
             args.paths, args.out, workers=args.workers, splits=args.splits,
             fractions=(args.valid, args.test), earlier=args.earlier, beats=args.beats,
-            limits=_limits(args.limit), progress=counter.update,
+            chords=args.chords, limits=_limits(args.limit), progress=counter.update,
         )  # fmt: skip
     print(f"{args.out}: " + "\n".join(report.lines()))
 
@@ -243,6 +243,8 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--splits", metavar="FILE", help="JSON of names by split (default: by content)")
     c.add_argument("--earlier", metavar="CORPUS", help="a corpus whose pieces keep their splits")
     c.add_argument("--beats", metavar="GLOB", help="file of beat times beside each file ({stem}: its name)")
+    c.add_argument("--chords", metavar="GLOB", help="file of chord labels beside each file: lines of start, end (seconds) "
+                   "and symbol")  # fmt: skip
     c.add_argument("--limit", metavar="NAME=N", action="append", default=[], help="most bytes, notes, bars, ticks or "
                    "seconds of a file that is not refused; may be repeated")  # fmt: skip
     c.add_argument("--valid", type=float, default=0.05, help="share of pieces held out for validation (0.05)")

@@ -12,7 +12,7 @@ from strategies import scores
 from aurljax.data.corpus import Corpus
 from aurljax.data.ingest import ingest
 from aurljax.errors import UserError
-from aurljax.music import beats, midi
+from aurljax.music import beats, midi, sidecar
 from aurljax.music.beats import Beats, BeatsError
 from aurljax.music.score import Score
 
@@ -61,10 +61,10 @@ def test_columns(tmp_path):
 def test_names_beside_a_file_are_names_and_wrong_patterns_say_so(tmp_path):
     for name in ("song [live].txt", "song l.txt"):
         (tmp_path / name).write_text("0\n1\n")
-    assert beats.beside(tmp_path / "song [live].mid", "{stem}.txt").name == "song [live].txt"
+    assert sidecar.beside(tmp_path / "song [live].mid", "{stem}.txt", "beats").name == "song [live].txt"
     for pattern in ("/etc/*", ""):
-        with pytest.raises(BeatsError, match="no pattern of a file in this folder"):
-            beats.beside(tmp_path / "a.mid", pattern)
+        with pytest.raises(sidecar.SidecarError, match="no pattern of a file in this folder"):
+            sidecar.beside(tmp_path / "a.mid", pattern, "beats")
 
 
 def test_ingest_lays_pieces_out(tmp_path):
@@ -94,7 +94,7 @@ def test_real_beats():
         path = folder / f"{folder.name}.mid"
         if path.exists() and (folder / "beat_midi.txt").exists():
             score = midi.load(path)
-            laid = beats.lay_out(score, beats.read(beats.beside(path, "beat_midi.txt")))
+            laid = beats.lay_out(score, beats.read(sidecar.beside(path, "beat_midi.txt", "beats")))
             old, new = score.seconds(score.onset), laid.seconds(laid.onset)
             assert abs((new - new[0]) - (old - old[0])).max() < 0.01
             near.append(np.mean(np.minimum(laid.onset % 120, -laid.onset % 120) <= 12))

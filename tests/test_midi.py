@@ -200,6 +200,7 @@ SLOWEST, FASTEST = b"\0\xff\x51\3\xff\xff\xff", b"\0\xff\x51\3\0\0\1\0\xff\x58\4
         (b"", "empty", 0),
         (b"\0" * 64, "not a MIDI file", 0),
         (b"MThd", "no track", 0),
+        (b"MThd" + b"\0" * 23 + b"\x90\0\1", "no track", 0),  # a note, but in neither a header nor a track
         (smf(NOTE + END)[:-9], "no note in it can be read", None),
         (smf(SLOWEST + LONG + END, division=96), "longer than 24 hours", None),
         (smf(FASTEST + LONG * 5 + END, division=96), "1000000 bars", None),

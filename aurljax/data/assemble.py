@@ -30,7 +30,7 @@ class Plan:
     splits: dict[str, str] | None  # {id: split} of that table
     fractions: tuple[float, float]  # else the shares of valid and test
     earlier: Corpus | None = None  # whose pieces keep their splits
-    beats: str | None = None  # names the file of beats beside each file
+    beside: dict[str, str] = dataclasses.field(default_factory=dict)  # {"beats" or "chords": pattern of that file}
     limits: Limits = LIMITS
 
     def inputs(self, shas: list[str]) -> str:
@@ -38,10 +38,14 @@ class Plan:
         how = self.fractions if self.splits is None else self.splits
         before = self.earlier and self.earlier.digest
         text = json.dumps(
-            [VERSION, how, before, self.beats, dataclasses.asdict(self.limits), [id for id, _ in self.found], shas],
+            [VERSION, how, before, self._beside(), dataclasses.asdict(self.limits), [id for id, _ in self.found], shas],
             sort_keys=True,
         )
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _beside(self) -> str | dict[str, str] | None:
+        """The patterns as older corpora hold them: that of beats alone, or nothing."""
+        return self.beside if "chords" in self.beside else self.beside.get("beats")
 
     def tunes(self, read: list[parse.Row]) -> Tunes:
         """Split and cluster of every music that was read."""

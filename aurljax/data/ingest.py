@@ -22,8 +22,8 @@ from aurljax.data.assemble import REPORT, Plan, Report, assemble
 from aurljax.data.corpus import MANIFEST, Corpus, CorpusError
 from aurljax.data.workers import cores
 from aurljax.errors import UserError
-from aurljax.music.beats import beside
 from aurljax.music.midi import LIMITS, Limits
+from aurljax.music.sidecar import beside as find_beside
 
 STAGING = ".staging"
 CHUNK = 64  # files
@@ -41,6 +41,7 @@ def ingest(
     fractions: tuple[float, float] = (0.05, 0.05),
     earlier: str | os.PathLike | None = None,
     beats: str | None = None,
+    chords: str | None = None,
     limits: Limits = LIMITS,
     timeout: float = 60.0,
     progress: Progress = lambda done, total: None,
@@ -51,12 +52,14 @@ def ingest(
     all pieces of one tune to one split. `earlier`: a corpus whose pieces keep their splits; new pieces of a tune of its
     follow it, and are left out where they would join tunes of several splits.
     `beats`: the pattern of a file in each file's folder ({stem}: its name) on whose beats it is laid out anew.
+    `chords`: such a pattern of a file of chord labels, which become its markers.
     `limits`: what a file may hold at most.
     `workers`: processes, None for one a core; `timeout`: seconds for a file; `progress(done, total)` counts files.
     Equal music is kept once. The corpus is the same whatever the workers and interruptions. UserError, and no corpus,
     if no file can be read or `out` cannot be written or holds something else.
     """
-    plan, out = _plan(paths, splits, fractions, earlier, beats, limits), Path(out)
+    beside = {what: pattern for what, pattern in (("beats", beats), ("chords", chords)) if pattern is not None}
+    plan, out = _plan(paths, splits, fractions, earlier, beside, limits), Path(out)
     try:
         if (out / MANIFEST).exists():
             return _already(plan, out)
@@ -72,7 +75,7 @@ def _plan(
     splits: str | os.PathLike | None,
     fractions: tuple[float, float],
     earlier: str | os.PathLike | None,
-    beats: str | None,
+    beside: dict[str, str],
     limits: Limits,
 ) -> Plan:
     if splits is not None and earlier is not None:
@@ -83,17 +86,17 @@ def _plan(
     if not found:
         raise UserError("paths: name no MIDI file; give files, folders or patterns")
     if splits is None:
-        return Plan(found, (), None, tuple(fractions), None if earlier is None else Corpus(earlier), beats, limits)
+        return Plan(found, (), None, tuple(fractions), None if earlier is None else Corpus(earlier), beside, limits)
     chosen = tables.assign([id for id, _ in found], tables.read(splits), splits)
     unnamed = tuple(id for id, _ in found if id not in chosen)
-    return Plan([f for f in found if f[0] in chosen], unnamed, chosen, tuple(fractions), None, beats, limits)
+    return Plan([f for f in found if f[0] in chosen], unnamed, chosen, tuple(fractions), None, beside, limits)
 
 
 def _already(plan: Plan, out: Path) -> Report:
     """The report of a corpus that is complete; UserError if it was made of something else."""
     corpus = Corpus(out)
     corpus.check()
-    if corpus.manifest["inputs"] != plan.inputs([_source(path, plan.beats) for _, path in plan.found]):
+    if corpus.manifest["inputs"] != plan.inputs([_source(path, plan.beside) for _, path in plan.found]):
         raise UserError(f"{out}: holds a corpus of other files or splits; choose another folder or delete this one")
     shutil.rmtree(out / STAGING, ignore_errors=True)
     try:
@@ -102,9 +105,9 @@ def _already(plan: Plan, out: Path) -> Report:
         raise CorpusError(f"{out / REPORT}: cannot be read ({e}); delete {out} and run again") from e
 
 
-def _source(path: str, beats: str | None) -> str:
+def _source(path: str, beside: dict[str, str]) -> str:
     try:
-        return parse.source(path, beats)[0]
+        return parse.source(path, beside)[0]
     except OSError:
         return ""
 
@@ -135,13 +138,15 @@ def _parse(plan: Plan, stage: Path, count: int, timeout: float, progress: Progre
     for i in range(0, len(plan.found), CHUNK):
         items = plan.found[i : i + CHUNK]
         key = json.dumps(
-            [version, plan.beats, asdict(plan.limits), [[id, *_state(path, plan.beats)] for id, path in items]]
+            [version, plan.beside, asdict(plan.limits), [[id, *_state(path, plan.beside)] for id, path in items]]
         ).encode()
         chunks.append(stage / f"{hashlib.sha256(key).hexdigest()[:24]}.chunk")
         if chunks[-1].exists():
             done += len(items)
         else:
-            tasks.append({"items": items, "beats": plan.beats, "limits": asdict(plan.limits), "stage": str(chunks[-1])})
+            tasks.append(
+                {"items": items, "beside": plan.beside, "limits": asdict(plan.limits), "stage": str(chunks[-1])}
+            )
     progress(done, len(plan.found))
     with contextlib.closing(workers.run("aurljax.data.parse:chunk", tasks, count, timeout)) as sizes:
         for _, size in sizes:
@@ -150,10 +155,10 @@ def _parse(plan: Plan, stage: Path, count: int, timeout: float, progress: Progre
     return chunks
 
 
-def _state(path: str, beats: str | None) -> list[int]:
-    """Bytes and time of change of a file and of its beats, to know whether they changed since it was staged."""
+def _state(path: str, patterns: dict[str, str]) -> list[int]:
+    """Bytes and time of change of a file and of those beside it, to know whether they changed since it was staged."""
     state = []
-    for find in (lambda: path, *([lambda: beside(path, beats)] if beats else [])):
+    for find in (lambda: path, *(lambda w=what, p=p: find_beside(path, p, w) for what, p in patterns.items())):
         try:
             stat = os.stat(find())
             state += [stat.st_size, stat.st_mtime_ns]

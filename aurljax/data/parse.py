@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import struct
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aurljax.data import files, record, similar
-from aurljax.music import beats, lenient, midi, score
+from aurljax.music import beats, chords, labels, lenient, midi, scan, score, sidecar, words
 
 Row = dict[str, Any]
 _SIZE = struct.Struct("<Q")
@@ -27,7 +28,7 @@ def chunk(task: dict[str, Any], at: Callable[[int], None]) -> int:
         row, packed = (
             ({"source": "", "skipped": reason}, b"")
             if reason
-            else _file(path, task["beats"], midi.Limits(**task["limits"]))
+            else _file(path, task["beside"], midi.Limits(**task["limits"]))
         )
         rows.append({"id": id, **row, "bytes": len(packed)})
         records.append(packed)
@@ -45,23 +46,24 @@ def staged(path: Path) -> Iterator[tuple[Row, bytes]]:
         at += row["bytes"]
 
 
-def source(path: str, pattern: str | None = None) -> tuple[str, bytes]:
-    """(sha256, bytes) of a file, the hash also over its beats where `pattern` names them; raises OSError."""
+def source(path: str, beside: dict[str, str]) -> tuple[str, bytes]:
+    """(sha256, bytes) of a file, the hash also over the files beside it, {what: pattern}; raises OSError."""
     data = Path(path).read_bytes()
     sha = hashlib.sha256(data)
-    with contextlib.suppress(beats.BeatsError):
-        sha.update(beats.beside(path, pattern).read_bytes() if pattern else b"")
+    for what, pattern in beside.items():
+        with contextlib.suppress(sidecar.SidecarError):
+            sha.update(sidecar.beside(path, pattern, what).read_bytes())
     return sha.hexdigest(), data
 
 
 def version() -> str:
     """Changes with the code that parses a file."""
-    return files.code(beats, midi, lenient, score, record, similar)
+    return files.code(beats, chords, labels, sidecar, midi, lenient, scan, words, score, record, similar)
 
 
-def _file(path: str, pattern: str | None, limits: midi.Limits) -> tuple[Row, bytes]:
+def _file(path: str, beside: dict[str, str], limits: midi.Limits) -> tuple[Row, bytes]:
     try:
-        sha, data = source(path, pattern)
+        sha, data = source(path, beside)
     except OSError as e:
         return {"source": "", "skipped": f"cannot be read ({e.strerror})"}, b""
     row = {"source": sha}
@@ -69,8 +71,7 @@ def _file(path: str, pattern: str | None, limits: midi.Limits) -> tuple[Row, byt
         piece, repairs = midi.read(data, path, limits)
         if not len(piece):
             return {**row, "skipped": "has no notes"}, b""
-        if pattern is not None:
-            piece = beats.lay_out(piece, beats.read(beats.beside(path, pattern)))
+        piece = _annotated(piece, path, beside, repairs)
         piece.check()
         row |= {
             "digest": record.digest(piece),
@@ -83,7 +84,22 @@ def _file(path: str, pattern: str | None, limits: midi.Limits) -> tuple[Row, byt
         return {**row, "repairs": repairs}, record.pack(piece)
     except midi.MidiError as e:
         return {**row, "skipped": e.reason}, b""
-    except beats.BeatsError as e:
+    except sidecar.SidecarError as e:
         return {**row, "skipped": str(e)}, b""
     except Exception as e:  # an error of our own in one file must not cost the other thousands
         return {**row, "skipped": f"the reader failed ({type(e).__name__}: {e})"}, b""
+
+
+def _annotated(piece: score.Score, path: str, beside: dict[str, str], repairs: list[str]) -> score.Score:
+    """The piece with what the files beside it say of its beats and its chords."""
+    ticks = piece.ticks
+    if "beats" in beside:
+        found = beats.read(sidecar.beside(path, beside["beats"], "beats"))
+        ticks = functools.partial(beats.ticks, piece, found)
+        piece = beats.lay_out(piece, found)
+    if "chords" in beside:
+        named = labels.read(sidecar.beside(path, beside["chords"], "chords"))
+        piece = labels.put(piece, named, ticks)
+        if named.unknown:
+            repairs.append(f"kept {named.unknown} label(s) that are no chord symbols as mere texts")
+    return piece

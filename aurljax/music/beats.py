@@ -6,20 +6,19 @@ A performance recorded without a click has a tempo map that says nothing; its be
 from __future__ import annotations
 
 import dataclasses
-import glob
 import math
 import os
 from pathlib import Path
 
 import numpy as np
 
-from aurljax.errors import UserError
 from aurljax.music.score import METER, TEMPO, Score
+from aurljax.music.sidecar import SidecarError
 
 RESOLUTION = 480  # ticks per beat
 
 
-class BeatsError(UserError):
+class BeatsError(SidecarError):
     """A file of beats that cannot be read or that no score can be laid out on."""
 
 
@@ -44,41 +43,28 @@ def read(path: str | os.PathLike) -> Beats:
     return Beats(rows[:, 0], downbeat)
 
 
-def beside(midi: str | os.PathLike, pattern: str) -> Path:
-    """The one file that `pattern` names in the folder of a MIDI file; {stem} stands for its name without suffix."""
-    folder = Path(midi).parent
-    try:
-        fits = sorted(folder.glob(pattern.replace("{stem}", glob.escape(Path(midi).stem))))
-    except (NotImplementedError, ValueError) as error:  # an absolute or empty pattern
-        raise BeatsError(f"{folder}: '{pattern}' is no pattern of a file in this folder ({error})") from None
-    if len(fits) != 1:
-        raise BeatsError(f"{folder}: {len(fits)} files fit the beats' pattern '{pattern}'; it must name one")
-    return fits[0]
-
-
 def lay_out(score: Score, beats: Beats) -> Score:
     """The score with a quarter note on every beat, a tempo from beat to beat and bars from downbeat to downbeat.
 
     What stands before the first and after the last beat is counted in beats of the nearest length. Times from note to
     note stay (within half a tick); tick 0 is the beat at or before the first event.
     """
-    first, last = _bounds(score)
-    grid, added = _extended(beats.seconds, first, last)
+    grid, added = _extended(beats.seconds, *_bounds(score))
     usec = np.clip(np.diff(np.rint(grid * 1e6)), 1, (1 << 24) - 1).astype(np.int64)  # rounding that adds nothing up
     tempo = np.zeros(len(usec), TEMPO)
     tempo["tick"], tempo["usec"] = np.arange(len(usec)) * RESOLUTION, usec
     new = np.append(True, usec[1:] != usec[:-1])
 
-    def ticks(old: np.ndarray) -> np.ndarray:
-        at = np.interp(score.seconds(old), grid, np.arange(len(grid)) * RESOLUTION)
-        return np.rint(at).astype(np.int64)
+    def moved(old: np.ndarray) -> np.ndarray:
+        return ticks(score, beats, score.seconds(old))
 
     notes, controls, key = score.notes.copy(), score.controls.copy(), score.key.copy()
-    end = ticks(notes["onset"] + notes["duration"])
-    notes["onset"] = ticks(notes["onset"])
+    end = moved(notes["onset"] + notes["duration"])
+    notes["onset"] = moved(notes["onset"])
     notes["duration"] = np.maximum(end - notes["onset"], 1)
-    controls["tick"], key["tick"] = ticks(controls["tick"]), ticks(key["tick"])
-    texts = tuple((int(ticks(np.array(tick))), kind, text) for tick, kind, text in score.texts)
+    controls["tick"], key["tick"] = moved(controls["tick"]), moved(key["tick"])
+    at = moved(np.array([tick for tick, _, _ in score.texts], np.int64))
+    texts = tuple((int(tick), *said) for tick, (_, *said) in zip(at, score.texts, strict=True))
     lines = np.flatnonzero(beats.downbeat) + added
     laid = score.replace(
         resolution=RESOLUTION,
@@ -90,6 +76,13 @@ def lay_out(score: Score, beats: Beats) -> Score:
         meter=_meters(lines) if len(lines) > 1 else np.zeros(0, METER),
     )
     return laid.repaired()[0]
+
+
+def ticks(score: Score, beats: Beats, seconds: np.ndarray) -> np.ndarray:
+    """Ticks (int64) in `lay_out(score, beats)` of seconds in the performance (any shape), those of its first and last
+    beat for what lies beyond them."""
+    grid, _ = _extended(beats.seconds, *_bounds(score))
+    return np.rint(np.interp(seconds, grid, np.arange(len(grid)) * RESOLUTION)).astype(np.int64)
 
 
 def _bounds(score: Score) -> tuple[float, float]:

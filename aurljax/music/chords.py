@@ -47,7 +47,7 @@ LONGEST = 40  # characters of a symbol
 ROOTS = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 
 _ASCII = str.maketrans({"♭": "b", "♯": "#", "\N{MINUS SIGN}": "-"})
-_LETTERS = dict(zip("CDEFGAB", (0, 2, 4, 5, 7, 9, 11), strict=True))
+LETTERS = dict(zip("CDEFGAB", (0, 2, 4, 5, 7, 9, 11), strict=True))
 _SILENCE = ("N", "NC", "N.C.", "N.C")
 _TRIADS = {  # longer spellings first where one begins another
     "hdim": ("halfdim", "hdim", "ø", "Ø", "h(?=7)"),
@@ -121,7 +121,8 @@ def of(score: Score) -> np.ndarray:
 
     The texts of a kind hold chords if at least half of them are chord symbols and one of those is more than a letter
     with its accidental (a lyric: also more than that and an o): so sung words (A, Am, Go) and sections (A, B, C) are no
-    chords. Where markers hold chords, lyrics are not asked. Of several chords at one tick the last counts.
+    chords. Where markers hold chords, lyrics are not asked. Of several chords at one tick the last counts. A
+    text between chords that is none ends nothing.
     """
     kinds = _kinds(score.texts)
     kind = next((k for k in reversed(TEXT_KINDS) if k in kinds), None)
@@ -162,7 +163,7 @@ def _renamed(text: str, semitones: int) -> str:
         return text
     root, harte, body, bass = _split(text.strip())
     if bass:
-        bass = "/" + (ROOTS[(_pitch_class(bass) + semitones) % 12] if bass[0] in _LETTERS else bass)
+        bass = "/" + (ROOTS[(_pitch_class(bass) + semitones) % 12] if bass[0] in LETTERS else bass)
     return ROOTS[(_pitch_class(root) + semitones) % 12] + harte + body + (bass or "")
 
 
@@ -172,7 +173,7 @@ def _split(text: str) -> tuple[str, str, str, str | None] | None:
     if match is None:
         return None
     root, harte, body, bass = match.group("root", "harte", "body", "bass")
-    if bass and bass[0] not in _LETTERS and not harte and (body or bass not in "234567"):  # C6/9, for one
+    if bass and bass[0] not in LETTERS and not harte and (body or bass not in "234567"):  # C6/9, for one
         return root, harte, f"{body}/{bass}", None
     if harte and not body:
         return None
@@ -180,7 +181,7 @@ def _split(text: str) -> tuple[str, str, str, str | None] | None:
 
 
 def _pitch_class(note: str) -> int:
-    return (_LETTERS[note[0]] + note.count("#") - note.count("b")) % 12
+    return (LETTERS[note[0]] + note.count("#") - note.count("b")) % 12
 
 
 def _interval(accidentals: str, degree: str) -> int:
@@ -190,7 +191,7 @@ def _interval(accidentals: str, degree: str) -> int:
 
 
 def _bass(bass: str, root: int) -> int:
-    if bass[0] in _LETTERS:
+    if bass[0] in LETTERS:
         return _pitch_class(bass)
     degree = bass.lstrip("b#")
     return (root + _interval(bass[: len(bass) - len(degree)], degree)) % 12

@@ -11,6 +11,7 @@ import dataclasses
 
 import numpy as np
 
+from aurljax.music import words
 from aurljax.music.score import (
     BEND,
     CHANGE,
@@ -25,6 +26,7 @@ from aurljax.music.score import (
     possible_meter,
 )
 
+FORMAT_1 = b"\0\1"  # tracks of one piece side by side
 DIVISION = 480  # where a file does not say, or says what cannot be
 LONGEST_STEP = 7200  # quarters (an hour at 120 a minute): a longer delta time is damage
 LONGEST_OWN = 256  # bytes of an event that is a program's own
@@ -59,6 +61,7 @@ class Events:
     key: list = dataclasses.field(default_factory=list)
     texts: list = dataclasses.field(default_factory=list)
     names: dict = dataclasses.field(default_factory=dict)  # by chunk
+    played: set = dataclasses.field(default_factory=set)  # chunks with channel messages
     repairs: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
 
@@ -77,18 +80,20 @@ def read(data: bytes, repairs: list[str], most: int) -> Score:
     """The score of what stands in `data`; sentences on what was repaired are added. ValueError: more than `most` notes,
     or no track at all."""
     events = Events()
-    spans = _tracks(data, events)
+    spans = tracks(data, events)
     if not spans:
         raise ValueError("no track in it can be found")
     head = data.find(b"MThd")
-    division, usec = _division(data[head + 12 : head + 14] if head >= 0 else b"", events)
+    ticks, usec = division(data[head + 12 : head + 14] if head >= 0 else b"", events)
     for chunk, span in enumerate(spans):
-        _Track(data, *span, chunk, division, events).read()
+        Track(data, *span, chunk, ticks, events).read()
         if len(events.notes) > most:
             raise ValueError(f"more than {most} notes")
     if usec:  # ticks of a clock, not of a beat: what tempo events say does not count
         events.tempo = [(0, usec)]
-    score = _score(events, division)
+    title = events.names.get(0, "") if data[head + 8 : head + 10] == FORMAT_1 and head >= 0 else ""
+    texts, meta = words.sort_out(events.texts, title if len(spans) > 1 and 0 not in events.played else "")
+    score = _score(events, ticks).replace(texts=texts, meta=meta)
     repairs += [SENTENCES[k].format(n) for k, n in events.repairs.items() if n]
     return score
 
@@ -97,7 +102,7 @@ def _int(data: bytes) -> int:
     return int.from_bytes(data, "big")
 
 
-def _division(two: bytes, events: Events) -> tuple[int, int]:
+def division(two: bytes, events: Events) -> tuple[int, int]:
     """(ticks per quarter, microseconds per quarter or 0: as the tempo events say)."""
     value = _int(two) if len(two) == 2 else 0
     frames, ticks = 256 - (value >> 8), value & 255
@@ -109,17 +114,18 @@ def _division(two: bytes, events: Events) -> tuple[int, int]:
     return value, 0
 
 
-def _tracks(data: bytes, events: Events) -> list[tuple[int, int, bool]]:
+def tracks(data: bytes, events: Events) -> list[tuple[int, int, bool]]:
     """(start, stop, whether it claims that length) of each track's events; a claim counts that leads to a chunk or the
     end."""
     spans = []
     head = data.find(b"MThd")
+    headed = head >= 0 and data[head + 4 : head + 8] == b"\0\0\0\6"
     at = head + 14 if head >= 0 else 0
     while 0 <= at < len(data) - 8:
         mark = data[at : at + 4]
         if mark != b"MTrk" and sum(a == b for a, b in zip(mark, b"MTrk", strict=True)) < 2:
             following = data.find(b"MTrk", at)  # past chunks of other kinds, and past what is none
-            if following >= 0 or spans or head < 0:
+            if following >= 0 or spans or not headed:
                 at = following
                 continue
         events.repairs["mark"] += mark != b"MTrk"
@@ -135,7 +141,7 @@ def _tracks(data: bytes, events: Events) -> list[tuple[int, int, bool]]:
     return spans
 
 
-class _Track:
+class Track:
     """Reads one track's events."""
 
     def __init__(self, data: bytes, start: int, stop: int, claimed: bool, chunk: int, division: int, events: Events):
@@ -148,10 +154,12 @@ class _Track:
 
     def read(self) -> None:
         try:
-            while self.at < self.stop and self._event():
+            while self.at < self.stop and self.event():
                 pass
         except IndexError:
             self.events.repairs["cut"] += 1
+        if self.status:
+            self.events.played.add(self.chunk)
         self._close()
 
     def _byte(self) -> int:
@@ -177,7 +185,7 @@ class _Track:
         self.events.repairs["high"] += byte > 127
         return byte & 127
 
-    def _event(self) -> bool:
+    def event(self) -> bool:
         """Reads one event; False: the track says that it ends."""
         step = self._number()
         if step is None or step > LONGEST_STEP * self.division:
@@ -277,12 +285,13 @@ class _Track:
         elif kind == 0x59 and len(body) == 2:
             e.key.append((tick, body[0] - 256 * (body[0] > 127), body[1] == 1))
         elif kind == 0x03:
-            e.names.setdefault(self.chunk, _text(body))
-        elif kind in (0x05, 0x06):
-            e.texts.append((tick, "lyric" if kind == 0x05 else "marker", _text(body)))
+            e.names.setdefault(self.chunk, text(body))
+        elif kind in words.EVENTS:
+            e.texts.append((tick, words.EVENTS[kind], text(body)))
 
 
-def _text(body: bytes) -> str:
+def text(body: bytes) -> str:
+    """The text of a meta event: Unicode or, where it is not, Latin-1."""
     try:
         return body.decode()
     except UnicodeDecodeError:
@@ -323,5 +332,4 @@ def _score(events: Events, division: int) -> Score:
         key=np.array(key, KEY),
         controls=rows,
         names=tuple(events.names.get(chunk, "") for chunk, _, _ in voices),
-        texts=tuple(events.texts),
     )

@@ -1,7 +1,8 @@
 """Standard MIDI Files <-> Score, through symusic: every failure is a MidiError, every repair a sentence.
 
-What symusic does not show is not kept: pressure, system exclusive and most meta events, tracks without notes (their
-lyrics stay), notes that are never closed. A MIDI file has no field for title, composer and genre.
+Texts, copyright, lyrics, markers and the title are read (see `words` and `scan`). Not kept: pressure (it is counted
+among the repairs), system exclusive, cue points, names of instruments and devices and all other meta events; tracks
+without notes (their texts stay), notes that are never closed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import symusic
 
 from aurljax.errors import UserError
-from aurljax.music import lenient
+from aurljax.music import lenient, scan, words
 from aurljax.music.interchange import from_note_sequence, to_note_sequence
 from aurljax.music.score import (
     BEND,
@@ -90,7 +91,10 @@ def read(data: bytes, path: str | os.PathLike = "<bytes>", limits: Limits = LIMI
         score = _whole(data, path, limits, repairs) if lenient.intact(data) else None
         if score is None:
             return _damaged(data, path, limits, repairs), repairs
-        if _hidden(data, score):
+        pressures = scan.pressures(data)
+        if pressures:
+            repairs.append(lenient.SENTENCES["pressure"].format(pressures))
+        if _hidden(data, score, pressures):
             with contextlib.suppress(MidiError):
                 told: list[str] = []
                 found = _damaged(data, path, limits, told)
@@ -123,7 +127,7 @@ def _whole(data: bytes, path: str | os.PathLike, limits: Limits, repairs: list[s
         parsed = symusic.Score.from_midi(data)
         if (count := parsed.note_num()) > limits.notes:
             raise MidiError(path, f"{count} notes are more than {limits.notes}")
-        score = _score(parsed, told)
+        score = _told(data, _score(parsed, told))
         _refuse_absurd(score, path, limits)
     except (RuntimeError, _AbsurdError):
         return None
@@ -143,9 +147,9 @@ def _damaged(data: bytes, path: str | os.PathLike, limits: Limits, repairs: list
     return score
 
 
-def _hidden(data: bytes, score: Score) -> bool:
+def _hidden(data: bytes, score: Score, pressures: int) -> bool:
     """Whether a file has many more bytes than the rows that were read: notes that nothing ends are left out unsaid."""
-    rows = 2 * len(score) + sum(map(len, (score.tempo, score.meter, score.key, score.controls)))
+    rows = pressures + 2 * len(score) + sum(map(len, (score.tempo, score.meter, score.key, score.controls)))
     return len(data) > 200 + BYTES_PER_EVENT * rows + sum(len(t) + 16 for *_, t in score.texts)
 
 
@@ -174,6 +178,17 @@ def _score(parsed: symusic.types.Score, repairs: list[str]) -> Score:
         names=tuple(t.name for t in tracks),
         texts=(*lyrics, *((x.time, "marker", x.text) for x in parsed.markers)),
     )
+
+
+def _told(data: bytes, score: Score) -> Score:
+    """The score with its meta, and with the texts that symusic leaves out or, where they are not Unicode, spoils."""
+    texts = score.texts
+    if scan.has_hidden_texts(data) or any("\N{REPLACEMENT CHARACTER}" in text for *_, text in texts):
+        texts = scan.texts(data)
+    elif any(tick == 0 and kind == "marker" and words.may_tell(text) for tick, kind, text in texts):
+        texts = scan.texts(data)  # in the order of the file, for the first counts
+    rest, meta = words.sort_out(texts, scan.sequence_name(data))
+    return score.replace(texts=rest, meta=meta) if meta or texts is not score.texts else score
 
 
 def _rows(dtype: np.dtype, lists: list, **columns: str) -> np.ndarray:
@@ -256,7 +271,8 @@ def save(score: Score, path: str | os.PathLike) -> None:
 def dumps(score: Score, path: str | os.PathLike = "<bytes>") -> bytes:
     """The score as a Standard MIDI File (type 1) at its own resolution, the same bytes every time; raises MidiError.
 
-    `read` gives the same score back but for tracks without notes and for `meta`. Pressure is refused, not dropped.
+    `read` gives the same score back but for tracks without notes. `meta` is written as markers such as "Title: ...".
+    Pressure is refused, not dropped.
     """
     _refuse_unwritable(score, path)
     out = symusic.Score(score.resolution)
@@ -272,7 +288,7 @@ def dumps(score: Score, path: str | os.PathLike = "<bytes>") -> bytes:
         out.tracks.append(_track(score, i))
     if not out.tracks:  # without a track symusic writes tempos and markers out of order
         out.tracks.append(symusic.Track())
-    for tick, kind, text in score.texts:
+    for tick, kind, text in (*words.markers(score.meta), *score.texts):
         (out.markers if kind == "marker" else out.tracks[0].lyrics).append(symusic.TextMeta(tick, text))
     return out.dumps_midi()
 
@@ -299,7 +315,7 @@ def _int32(column: np.ndarray) -> np.ndarray:
 def _refuse_unwritable(score: Score, path: str | os.PathLike) -> None:
     try:
         score.check()
-        "".join((*score.names, *(text for _, _, text in score.texts))).encode()
+        "".join((*score.names, *score.meta.values(), *(text for _, _, text in score.texts))).encode()
     except ValueError as error:  # also of text that is not Unicode
         raise MidiError(path, f"the score breaks a rule: {error}") from error
     if score.resolution > MAX_RESOLUTION or score.last_tick > MAX_TICK:
