@@ -1,10 +1,12 @@
-"""Packing: windows into rows of fixed length, best fit, longest first."""
+"""Packing: windows into rows of one length or of several, best fit, longest first."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import numpy as np
+
+from aurljax.fields import require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,3 +54,22 @@ def pack(slots: np.ndarray, length: int) -> Packing:
     starts = np.concatenate([[0], np.cumsum(np.bincount(row_of, minlength=rows))])
     filled = float(np.sum(slots)) / max(rows * length, 1)
     return Packing(by_row.astype(np.int32), starts.astype(np.int64), filled)
+
+
+def lengths(longest: int, shorter: tuple[int, ...]) -> tuple[int, ...]:
+    """The lengths of rows, ascending; ConfigError unless all `shorter` divide the longest: batches keep their slots."""
+    fine = list(shorter) == sorted(set(shorter)) and all(1 < n < longest and longest % n == 0 for n in shorter)
+    require(fine, f"data.buckets={shorter} must be ascending lengths below data.length={longest} that divide it, "
+                  f"as ({longest // 4}, {longest // 2}) do for a length that 4 divides")  # fmt: skip
+    return (*shorter, longest)
+
+
+def pack_each(slots: np.ndarray, lengths: tuple[int, ...]) -> list[Packing]:
+    """One packing for each length (ascending), of the windows for which it is the shortest that holds them."""
+    bucket = np.searchsorted(lengths, slots)
+    out = []
+    for b, length in enumerate(lengths):
+        windows = np.flatnonzero(bucket == b)
+        packed = pack(slots[windows], length)
+        out.append(dataclasses.replace(packed, windows=windows[packed.windows].astype(np.int32)))
+    return out
