@@ -143,7 +143,7 @@ def begin(parts: Parts, workdir: epath.Path, data: Dataset, progress: Progress) 
         if changed := differences(found.metadata["config"], tree):
             progress.note(f"changed since: {'; '.join(changed)}")
         for corpus in strangers(found, data):
-            progress.note(f"the corpus {corpus.path} is none that step {found.step} was trained on")
+            progress.note(f"the corpus {corpus.path} is not what step {found.step} was trained on")
     if jax.process_index() == 0:
         try:
             (workdir / "config.json").write_text(json.dumps(tree, indent=2) + "\n")

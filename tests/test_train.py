@@ -94,7 +94,7 @@ def test_a_checkpoint_of_a_run_describes_it(whole, corpus):
     assert found.step == 12 and parts.config == settings(corpus)
     assert found.metadata["codec"]["fingerprint"] == parts.codec.fingerprint
     assert found.metadata["codec"]["vocabulary"] == len(parts.codec.vocabulary)
-    assert found.metadata["data"]["path"] == corpus and len(found.metadata["data"]["corpus"]) == 32
+    assert found.metadata["data"]["path"] == corpus and [len(d) for d in found.metadata["data"]["corpora"]] == [32]
     assert found.metadata["versions"]["jax"] == jax.__version__
 
 

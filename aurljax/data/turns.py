@@ -72,5 +72,7 @@ class Cycles:
         if self.shuffle:
             kinds = kinds[order.permutation(len(kinds), self.seed, order.CYCLE, cycle)]
         numbers = np.empty(len(kinds), np.int64)  # each kind in turn
-        numbers[np.argsort(kinds, kind="stable")] = np.concatenate([np.arange(a, b) for a, b in zip(start, stop, strict=True)])
+        numbers[np.argsort(kinds, kind="stable")] = np.concatenate(
+            [np.arange(a, b) for a, b in zip(start, stop, strict=True)]
+        )
         return kinds, numbers
