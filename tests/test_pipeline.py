@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from corpora import make_corpus, same
+from corpora import make_corpus, same, unpacked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scores import random_score
@@ -29,17 +29,6 @@ def corpus(tmp_path_factory):
 
 def dataset(corpus, batch=4, **options) -> Dataset:
     return Dataset(corpus, CODEC, "train", 256, batch, **{"transpose": (-5, 6), **options})
-
-
-def unpacked(batch, rows=slice(None)):
-    """The windows in a batch's rows: (ids, {feature: values}) each, in order."""
-    for r in range(len(batch.tokens))[rows]:
-        for segment in range(1, batch.segments[r].max() + 1):
-            at = batch.segments[r] == segment
-            ids = np.append(batch.tokens[r][at], batch.targets[r][at][-1])
-            assert np.array_equal(ids[1:], batch.targets[r][at])
-            assert np.array_equal(batch.positions[r][at], np.arange(at.sum()))
-            yield ids, {k: v[r][at] for k, v in batch.features.items()}
 
 
 def encoded(data: Dataset, window: int) -> tuple[int, ...]:

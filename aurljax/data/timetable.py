@@ -114,7 +114,7 @@ class Timetable:
     def _pool(self, progress: float) -> Table | None:
         """[source][bucket] how many rows, the easiest, are drawn from; None: all, in turn.
 
-        What lies in a shorter bucket is easier, so a pool fills the buckets from the shortest on.
+        A row is in a shorter bucket because its longest window is shorter, so a pool fills the buckets from there on.
         """
         pools = [self.curriculum.pool(sum(row), progress) for row in self.counts]
         if pools[0] is None:

@@ -33,7 +33,8 @@ def turn(n: int, weights: Sequence[int]) -> tuple[int, int]:
     """(whose turn the n-th is, which of its own it is), from 0; each has the share of the turns that its weight says.
 
     The i-th turn of one with share p is due at (i + 1/2) / p; turns are taken in this order (Webster's rule of
-    apportionment). Of any number of turns, each of two has had its share within 1/2, each of k within k/2.
+    apportionment). Of any number of turns each has had its share, p of them, within 1/2 + p (k - 2) / 2 where k take
+    turns: within 1/2 for two, within 1 for three.
     """
     total, k = sum(weights), len(weights)
     had = [max(((2 * n - k) * w + total) // (2 * total), 0) for w in weights]  # due by n - k/2: at most n together
