@@ -14,8 +14,8 @@ from aurljax.data.augment import Augment
 from aurljax.data.batch import Batch, blank
 from aurljax.data.corpus import Corpus
 from aurljax.data.curriculum import Curriculum
+from aurljax.data.encoding import PLAIN, Source
 from aurljax.data.example import Example
-from aurljax.data.source import PLAIN, Source
 from aurljax.data.timetable import Place, Timetable
 from aurljax.errors import UserError
 from aurljax.music.preprocess import Preprocess

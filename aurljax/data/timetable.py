@@ -13,7 +13,7 @@ from aurljax.data import order, packing, turns
 from aurljax.data.curriculum import Curriculum
 
 if TYPE_CHECKING:
-    from aurljax.data.source import Source
+    from aurljax.data.encoding import Source
 
 Table = list[list[int]]  # [source][bucket] rows
 
