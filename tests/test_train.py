@@ -146,11 +146,7 @@ def test_with_buckets_and_a_mixture_a_run_is_resumed_and_another_corpus_is_said(
     other = make_corpus(tmp_path / "other", sizes=(3, 8, 64, 5, 7))
     data = {"corpus": other, "mixture": [[corpus, 0.25]], "length": 64, "buckets": [32], "batch": 4}
     batches = datasets(config.build(settings(other, data=data)))[0]
-    assert (
-        {batches.row_length(step) for step in range(5)}
-        == {batches.row_length(step) for step in range(5, 12)}
-        == {32, 64}
-    )
+    assert {batches.row_length(step) for step in range(5, 12)} == {32, 64}
     stop = {"run": {"sample_every": 5}, "data": data}
     train(settings(other, data=data), tmp_path / "whole", progress=quiet())
     assert train(settings(other, **stop), tmp_path / "parts", interrupt, quiet()).step == 5
