@@ -127,7 +127,7 @@ def data_wait(args: argparse.Namespace) -> dict:
     """Share of the time per step, with configs/demo.py on CORPUS, that the loop stands in next(batches).
 
     Each step is waited for, nothing is logged or saved; batches are made meanwhile by the loop's own background threads,
-    from cold caches. Medians over 40 steps after 5; `make_ms` is one batch made by one thread while nothing else runs.
+    from cold caches. Sums over 40 steps after 5; `make_ms` is one batch made by one thread while nothing else runs.
     """
     import jax
 
@@ -148,7 +148,7 @@ def data_wait(args: argparse.Namespace) -> dict:
             jax.block_until_ready(metrics)
             totals.append(time.perf_counter() - begun)
     del batches
-    wait, total = statistics.median(waits[5:]), statistics.median(totals[5:])
+    wait, total = statistics.mean(waits[5:]), statistics.mean(totals[5:])  # means: a stall now and then counts too
     cold, steps = pipeline.training(parts.config, parts.codec, Corpus(args.folder)), iter(range(1000, 2000))
     make = seconds(lambda: cold.batch(next(steps)), wall=1.0)
     return {"share": wait / total, "wait_ms": 1e3 * wait, "step_ms": 1e3 * total, "make_ms": 1e3 * make,
