@@ -1,5 +1,6 @@
 """The cache keeps to its limit, gives up what was used longest ago, and never what somebody reads."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -90,6 +91,41 @@ def test_what_another_process_holds_stays_until_it_ends():
         other.communicate(b"\n")
     cache.trim(0)
     assert names() == set()
+
+
+def test_what_another_process_added_first_is_taken():
+    path = cache.folder() / "shards/d/one"
+    seen = []
+
+    def make() -> bytes:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"theirs")
+        seen.append(path.stat().st_ino)
+        return b"ours"
+
+    assert cache.hold("shards/d/one", make).read_bytes() == b"theirs" and [path.stat().st_ino] == seen
+
+
+@pytest.mark.parametrize("lock", [fcntl.LOCK_SH, fcntl.LOCK_EX | fcntl.LOCK_NB])
+def test_a_file_that_changes_hands_before_it_is_locked_is_not_taken_for_the_one_opened(monkeypatch, lock):
+    """Another process removes it, or puts a new one there, between opening and locking."""
+    path, before = cache.hold("shards/d/one", lambda: b"x"), fcntl.flock
+    os.close(cache._held.pop(str(path)))
+
+    def late(file, operation):
+        if operation == lock:
+            monkeypatch.setattr(fcntl, "flock", before)
+            path.rename(path.parent / "gone")
+            if lock != fcntl.LOCK_SH:
+                path.write_bytes(b"new")
+        before(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    if lock == fcntl.LOCK_SH:
+        assert cache.hold("shards/d/one", lambda: b"again").read_bytes() == b"again"
+    else:
+        cache._remove(path)
+        assert path.read_bytes() == b"new"
 
 
 def test_processes_that_hold_and_trim_at_once_lose_nothing():

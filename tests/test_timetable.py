@@ -229,6 +229,18 @@ def test_resumed_on_one_two_one_hosts_batches_are_those_of_the_whole_run(corpora
     assert new().epoch_steps > 17  # restarts are in the middle of an epoch
 
 
+def test_each_corpus_has_a_pool_of_its_own_easiest_rows(corpora):
+    data = dataset(corpora, (0.4,), steps=201, curriculum=Curriculum("length", 0.2, 1.0))
+    t, drawn = data.timetable, [(step, place) for step in range(200) for place in data.timetable.places(step)]
+    ids = [source.windows.ids for source in data.sources]
+    ranks = [np.sort([ids[k][p[r]].max() for p in t.packings[k] for r in range(len(p))]) for k in range(2)]
+    for step, place in drawn:
+        pool = data.curriculum.pool(len(ranks[place.source]), step / 200)
+        assert ids[place.source][t.windows(place)].max() <= ranks[place.source][pool - 1]
+    assert len({place.epoch for _, place in drawn}) == len(drawn)  # no two draws are the same
+    assert {place[:2] for _, place in drawn} == {(k, b) for k in range(2) for b in range(3)}
+
+
 def test_examples_are_the_rows_of_the_batch(corpora):
     data = dataset(corpora, (0.4,), effects=EFFECTS, steps=20, curriculum=Curriculum("length", 0.5, 0.3))
     for step in (0, 3, 8, 15):
