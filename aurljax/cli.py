@@ -108,12 +108,13 @@ def _example(args: argparse.Namespace) -> None:
 
     chosen = config.load(args.config, args.overrides)
     codec, (step, row) = chosen.codec.make(), args.example
-    found = pipeline.training(chosen, codec, Corpus(args.corpus)).examples(step, row)
+    data = pipeline.training(chosen, codec, Corpus(args.corpus))
+    found = data.examples(step, row)
     paths = [Path(args.out, f"{step:06}-{row:03}-{i}.mid") for i in range(len(found))] if args.out else []
     if taken := next((p for p in paths if p.exists()), None):
         raise UserError(f"{taken} exists; choose another --out")
     print(f"step {step}, row {row}: {len(found)} window{'s' * (len(found) > 1)}, {sum(len(e.ids) - 1 for e in found):,} of "
-          f"{chosen.data.length:,} slots")  # fmt: skip
+          f"{data.row_length(step):,} slots")  # fmt: skip
     for example in found:
         print(example.line())
     if paths:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aurljax.data import packing, turns
 from aurljax.data.augment import Augment
 from aurljax.data.curriculum import Curriculum
 from aurljax.fields import (
@@ -54,7 +55,9 @@ class Data:
     """What is read: a corpus folder, in windows of `length` ids, `batch` rows a step over all devices."""
 
     corpus: str = ""
+    mixture: tuple[tuple[str, float], ...] = ()  # further corpora to train on and their shares; corpus has the rest
     length: int = 512
+    buckets: tuple[int, ...] = ()  # lengths of the rows of what is shorter; more rows, so that the slots are as many
     batch: int = 8
     transpose: tuple[int, int] = (0, 0)  # semitones, both ends included
     preprocess: Preprocess = field(default_factory=Preprocess)  # of every split
@@ -63,6 +66,8 @@ class Data:
 
     def __post_init__(self) -> None:
         at_least(self, "data", length=2, batch=1)
+        packing.lengths(self.length, self.buckets)
+        turns.shares([share for _, share in self.mixture])
         low, high = self.transpose
         require(-12 <= low <= 0 <= high <= 12, f"data.transpose={self.transpose} must be (-12..0, 0..12)")
         fit = self.augment.transpose == "fit" and any(self.transpose)

@@ -142,14 +142,20 @@ def begin(parts: Parts, workdir: epath.Path, data: Dataset, progress: Progress) 
         progress.note(f"going on from {found.path}")
         if changed := differences(found.metadata["config"], tree):
             progress.note(f"changed since: {'; '.join(changed)}")
-        if found.metadata["data"]["corpus"] != data.corpus.digest:
-            progress.note(f"the corpus {data.corpus.path} is not the one that step {found.step} was trained on")
+        for corpus in strangers(found, data):
+            progress.note(f"the corpus {corpus.path} is not what step {found.step} was trained on")
     if jax.process_index() == 0:
         try:
             (workdir / "config.json").write_text(json.dumps(tree, indent=2) + "\n")
         except OSError as error:
             raise UserError(f"{workdir / 'config.json'} cannot be written: {error.strerror}") from error
     return (checkpoint.load_state(found.path, state.abstract(parts)), found.step) if saved else (state.new(parts), 0)
+
+
+def strangers(found: checkpoint.Saved, data: Dataset) -> list[Corpus]:
+    """The corpora of a run that the run of a checkpoint did not read."""
+    known = found.metadata["data"].get("corpora") or [found.metadata["data"]["corpus"]]  # older checkpoints name one
+    return [source.corpus for source in data.sources if source.corpus.digest not in known]
 
 
 def same_run(found: checkpoint.Saved, parts: Parts, workdir: epath.Path) -> None:

@@ -46,6 +46,17 @@ def same(a, b) -> bool:
     return all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in leaves)
 
 
+def unpacked(batch, rows=slice(None)):
+    """The windows in a batch's rows: (ids, {feature: values}) each, in order."""
+    for r in range(len(batch.tokens))[rows]:
+        for segment in range(1, batch.segments[r].max() + 1):
+            at = batch.segments[r] == segment
+            ids = np.append(batch.tokens[r][at], batch.targets[r][at][-1])
+            assert np.array_equal(ids[1:], batch.targets[r][at])
+            assert np.array_equal(batch.positions[r][at], np.arange(at.sum()))
+            yield ids, {k: v[r][at] for k, v in batch.features.items()}
+
+
 def unruly(task, at):
     """A worker's function: items are numbers to be squared, or words for what goes wrong with them."""
     out = []

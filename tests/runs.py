@@ -84,8 +84,11 @@ def random_batch(seed: int, vocab: int, rows: int = 16, length: int = 16) -> Bat
     return Batch(ids[:, :-1], ids[:, 1:], weights, ones, np.cumsum(ones, 1, dtype=np.int32) - 1, {})
 
 
-def make_corpus(folder, valid: int = 6) -> str:
-    """A corpus of 24 short pieces, scales up and down from all keys, every fourth of them held out up to `valid`."""
+def make_corpus(folder, valid: int = 6, sizes: tuple[int, ...] = (64,)) -> str:
+    """A corpus of 24 short pieces, scales up and down from all keys, every fourth of them held out up to `valid`.
+
+    Pieces have `sizes` notes, in turn.
+    """
     from aurljax.data.ingest import ingest
     from aurljax.music import midi
     from aurljax.music.score import Score
@@ -93,7 +96,7 @@ def make_corpus(folder, valid: int = 6) -> str:
     (folder / "midi").mkdir(parents=True)
     for i in range(24):
         steps = (0, 2, 4, 5, 7, 9, 11, 12, 11, 9, 7, 5, 4, 2, 0, 7)[:: 1 if i < 12 else -1]
-        notes = [(240 * t, 240, 0, 48 + i % 12 + steps[t % 16], 80) for t in range(64)]
+        notes = [(240 * t, 240, 0, 48 + i % 12 + steps[t % 16], 80) for t in range(sizes[i % len(sizes)])]
         midi.save(Score(480, notes=notes, tracks=[(0, False)]), str(folder / "midi" / f"{i:02}.mid"))
     held = [f"{i:02}" for i in range(0, 24, 4)][:valid]
     splits = {"train": sorted({f"{i:02}" for i in range(24)} - {*held}), "valid": held}

@@ -236,13 +236,15 @@ def test_probability_and_strength_are_what_is_asked_for():
 
 
 def test_adding_an_effect_changes_no_other_draw(corpus):
-    plain, one = dataset(corpus, Augment()), dataset(corpus, Augment(slack=0.0, tempo=Effect(1.0, 0.2)))
-    two = dataset(corpus, Augment(slack=0.0, tempo=Effect(1.0, 0.2), swing=Effect(1.0, 0.2)))
-    for w in range(len(one.windows)):
-        a, b, c = (dict(d.plan(w, 2, 9)) for d in (plain, one, two))
+    tempo, swing = Augment(slack=0.0, tempo=Effect(1.0, 0.2)), Effect(1.0, 0.2)
+    effects = (Augment(), tempo, dataclasses.replace(tempo, swing=swing))
+    plain, one, two = (dataset(corpus, e).sources[0] for e in effects)
+    every = range(len(one.windows))
+    for w in every:
+        a, b, c = (dict(s.plan(w, 2, 0.2)) for s in (plain, one, two))
         assert a.get("transpose") == b.get("transpose") == c.get("transpose") and b["tempo"] == c["tempo"]
-    assert len({dict(one.plan(0, e, 0))["tempo"] for e in range(20)}) == 20  # epochs differ
-    assert len({dict(one.plan(w, 0, 0))["tempo"] for w in range(len(one.windows))}) == len(one.windows)
+    assert len({dict(one.plan(0, e))["tempo"] for e in range(20)}) == 20  # epochs differ
+    assert len({dict(one.plan(w, 0))["tempo"] for w in every}) == len(every)
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------
@@ -251,13 +253,14 @@ def test_adding_an_effect_changes_no_other_draw(corpus):
 def test_transposition_draws_what_it_always_drew(corpus):
     """As the arithmetic of the first version had it: an index into those that fit, by (seed, 2, epoch, window)."""
     data = Dataset(corpus, CODEC, "train", 256, 4, seed=5, transpose=(-5, 6))
-    for w in range(len(data.windows)):
-        score = corpus[int(data.windows.piece[w])]
+    source = data.sources[0]
+    for w in range(len(source.windows)):
+        score = corpus[int(source.windows.piece[w])]
         low, high = max(-5, augment.span(score)[0]), min(6, augment.span(score)[1])
         shift = low + order.number(5, 2, 1, w) % (high - low + 1)
-        bars = int(data.windows.start[w]), int(data.windows.stop[w])
-        assert np.array_equal(data.window(w, 1)[0], CODEC.encode(augment.transpose(score, shift), bars=bars))
-    assert data.plan(0, None, 0) == () and not data.fell_back and not data.cut
+        bars = int(source.windows.start[w]), int(source.windows.stop[w])
+        assert np.array_equal(source.window(w, 1)[0], CODEC.encode(augment.transpose(score, shift), bars=bars))
+    assert source.plan(0, None) == () and not data.fell_back and not source.cut
 
 
 def test_a_resumed_run_on_any_hosts_sees_the_same_batches(corpus):
@@ -295,28 +298,29 @@ def test_rows_hold_whole_examples_in_the_room_kept_for_them(corpus):
 
 
 def test_what_does_not_fit_goes_without_effects_and_is_counted(corpus):
-    tight = dataset(corpus, every(slack=0.0))
-    alone = dataset(corpus, Augment())
+    data = dataset(corpus, every(slack=0.0))
+    tight, alone = data.sources[0], dataset(corpus, Augment()).sources[0]
     fell = 0
     for w in range(len(tight.windows)):
-        plan, before = tight.plan(w, 0, 0), tight.fell_back
-        ids = tight.window(w, 0, 0)[0]
+        plan, before = tight.plan(w, 0), tight.fell_back
+        ids = tight.window(w, 0)[0]
         assert len(ids) <= tight.windows.ids[w]
         if tight.fell_back > before:
             fell += 1
             assert np.array_equal(ids, alone.window(w, 0)[0])
         assert "tempo" in dict(plan)
-    assert 0 < fell == tight.fell_back and not tight.cut
-    example = next(e for s in range(20) for r in range(4) for e in tight.examples(s, r) if e.plan != e.done)
+    assert 0 < fell == tight.fell_back == data.fell_back and not tight.cut
+    example = next(e for s in range(20) for r in range(4) for e in data.examples(s, r) if e.plan != e.done)
     assert "which made it too long" in example.line()
     assert tight.fell_back == fell  # looking counts nothing
 
 
 def test_validation_hears_no_effect(corpus):
     data = dataset(corpus, every())
-    for w in range(len(data.windows)):
-        piece, bars = corpus[int(data.windows.piece[w])], (int(data.windows.start[w]), int(data.windows.stop[w]))
-        assert np.array_equal(data.window(w)[0], CODEC.encode(prepare(piece, data.preprocess)[0], bars=bars))
+    source = data.sources[0]
+    for w in range(len(source.windows)):
+        piece, bars = corpus[int(source.windows.piece[w])], (int(source.windows.start[w]), int(source.windows.stop[w]))
+        assert np.array_equal(source.window(w)[0], CODEC.encode(prepare(piece, data.preprocess)[0], bars=bars))
     assert same(next(data.one_epoch()), next(dataset(corpus, every(), steps=9, seed=3).one_epoch()))
 
 

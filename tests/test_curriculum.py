@@ -45,15 +45,20 @@ def test_shapes_differ_in_the_middle():
     assert middle["cosine"] == math.ceil(1000 * (0.1 + 0.9 * (1 - math.sqrt(0.5)) / 2))
 
 
+def longest(data: Dataset, windows) -> int:
+    """The ids of the longest of some windows."""
+    return int(data.sources[0].windows.ids[windows].max())
+
+
 def hardest(data: Dataset, step: int) -> int:
     """The longest window among the rows of a step."""
-    rows = [data._place(step * 4 + i)[1] for i in range(4)]
-    return max(int(data.windows.ids[data.packing[row]].max()) for row in rows)
+    return max(longest(data, data.timetable.windows(place)) for place in data.timetable.places(step))
 
 
-def test_easy_rows_come_first_and_then_all(corpus):
-    data, plain = dataset(corpus), dataset(corpus, curriculum=Curriculum())
-    ranks = np.sort([data.windows.ids[data.packing[r]].max() for r in range(data.rows)])
+@pytest.mark.parametrize("buckets", [(), (64, 128)])
+def test_easy_rows_come_first_and_then_all(corpus, buckets):
+    data, plain = dataset(corpus, buckets=buckets), dataset(corpus, buckets=buckets, curriculum=Curriculum())
+    ranks = np.sort([longest(data, p[r]) for p in data.timetable.packings[0] for r in range(len(p))])
     for step in range(STEPS // 2):
         pool = data.curriculum.pool(data.rows, step / (STEPS - 1))
         assert hardest(data, step) <= ranks[pool - 1]

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from corpora import make_corpus, same
+from corpora import make_corpus, same, unpacked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scores import random_score
@@ -31,21 +31,10 @@ def dataset(corpus, batch=4, **options) -> Dataset:
     return Dataset(corpus, CODEC, "train", 256, batch, **{"transpose": (-5, 6), **options})
 
 
-def unpacked(batch, rows=slice(None)):
-    """The windows in a batch's rows: (ids, {feature: values}) each, in order."""
-    for r in range(len(batch.tokens))[rows]:
-        for segment in range(1, batch.segments[r].max() + 1):
-            at = batch.segments[r] == segment
-            ids = np.append(batch.tokens[r][at], batch.targets[r][at][-1])
-            assert np.array_equal(ids[1:], batch.targets[r][at])
-            assert np.array_equal(batch.positions[r][at], np.arange(at.sum()))
-            yield ids, {k: v[r][at] for k, v in batch.features.items()}
-
-
 def encoded(data: Dataset, window: int) -> tuple[int, ...]:
     """A window as the codec alone writes it."""
-    w = data.windows
-    score = data.corpus[int(w.piece[window])]
+    w = data.sources[0].windows
+    score = data.sources[0].corpus[int(w.piece[window])]
     return tuple(CODEC.encode(score, bars=(int(w.start[window]), int(w.stop[window]))).tolist())
 
 
@@ -54,10 +43,11 @@ def encoded(data: Dataset, window: int) -> tuple[int, ...]:
 
 def test_a_packed_row_is_its_windows(corpus):
     data = dataset(corpus, transpose=(0, 0), shuffle=False)
+    source = data.sources[0]
     batches = itertools.islice((data.batch(s) for s in itertools.count()), data.epoch_steps)
-    found = [w for b in batches for w in unpacked(b)][: len(data.windows)]
-    assert len(found) == len(data.windows) > data.rows  # some rows hold several
-    for (ids, features), window in zip(found, data.packing.windows, strict=True):
+    found = [w for b in batches for w in unpacked(b)][: len(source.windows)]
+    assert len(found) == len(source.windows) > data.rows  # some rows hold several
+    for (ids, features), window in zip(found, data.timetable.packings[0][0].windows, strict=True):
         assert tuple(ids) == encoded(data, window)
         for name, values in CODEC.features(ids).items():
             assert np.array_equal(features[name], values[:-1])
@@ -77,7 +67,7 @@ def test_what_is_no_window_weighs_nothing(corpus):
 @pytest.mark.parametrize("batch", [1, 4, 7, 200])
 def test_every_window_once_an_epoch(corpus, batch):
     data = dataset(corpus, batch, transpose=(0, 0))
-    wanted = collections.Counter(encoded(data, w) for w in range(len(data.windows)))
+    wanted = collections.Counter(encoded(data, w) for w in range(len(data.sources[0].windows)))
     rows = ([row, b] for s in itertools.count() for b in [data.batch(s)] for row in range(batch))
     orders = []
     for _ in range(2):
@@ -91,7 +81,7 @@ def test_one_epoch_is_every_window_as_it_is_written(corpus):
     data = dataset(corpus, 6)
     batches = list(data.one_epoch())
     found = collections.Counter(tuple(ids) for b in batches for ids, _ in unpacked(b))
-    assert found == collections.Counter(encoded(data, w) for w in range(len(data.windows)))
+    assert found == collections.Counter(encoded(data, w) for w in range(len(data.sources[0].windows)))
     assert sum(b.weights.sum() for b in batches) == data.summary["tokens"]
     assert all(b.tokens.shape == (6, 256) for b in batches) and data.rows % 6
     assert not batches[-1].weights[data.rows % 6 :].any()
@@ -132,13 +122,14 @@ def test_iterating_is_asking_step_by_step(corpus):
 
 def test_a_window_grown_too_long_is_cut_at_a_bar(corpus):
     data = dataset(corpus, transpose=(0, 0))
-    window = int(np.argmax(data.windows.stop - data.windows.start))
-    data.windows.ids[window] -= 3  # as if the augmentation had added three ids
-    ids, features = data.window(window)
+    source = data.sources[0]
+    window = int(np.argmax(source.windows.stop - source.windows.start))
+    source.slots[window] -= 3  # as if the augmentation had added three ids
+    ids, features = source.window(window)
     whole = encoded(data, window)
     bar = CODEC.vocabulary.id("bar")
     last = max(i for i, x in enumerate(whole[: len(whole) - 2]) if x == bar)
-    assert tuple(ids) == whole[:last] and data.cut == 1
+    assert tuple(ids) == whole[:last] and source.cut == 1
     assert all(np.array_equal(v, CODEC.features(ids)[k]) for k, v in features.items())
 
 
@@ -227,13 +218,14 @@ def test_every_shift_is_drawn():
 
 def test_shifts_vary_by_epoch_and_window(corpus):
     data, plain = dataset(corpus), dataset(corpus, transpose=(0, 0))
+    source = data.sources[0]
 
     def shift(window, epoch):
-        steps = set((data.window(window, epoch)[0] - plain.window(window)[0]).tolist()) - {0}
+        steps = set((source.window(window, epoch)[0] - plain.sources[0].window(window)[0]).tolist()) - {0}
         assert len(steps) < 2  # every pitch moves alike
         return steps.pop() if steps else 0
 
-    windows = range(len(data.windows))
+    windows = range(len(source.windows))
     assert {shift(w, 0) for w in windows} == {shift(w, 1) for w in windows} == set(range(-5, 7))
     assert len({shift(0, e) for e in range(30)}) > 6
 
@@ -248,5 +240,6 @@ def test_a_real_corpus_goes_through(tmp_path):
     report = ingest([pattern], tmp_path / "pop909", workers=2)
     assert report.pieces + len(report.duplicates) == report.files and not report.skipped
     data = Dataset(Corpus(tmp_path / "pop909"), CODEC, "train", 1024, 8, transpose=(-5, 6))
-    assert data.packing.efficiency > 0.95
-    assert sum(data.batch(s).weights.sum() for s in range(data.epoch_steps)) >= data.summary["tokens"] and not data.cut
+    assert data.summary["efficiency"] > 0.95
+    assert sum(data.batch(s).weights.sum() for s in range(data.epoch_steps)) >= data.summary["tokens"]
+    assert not data.sources[0].cut

@@ -178,17 +178,16 @@ def test_windows_are_cut_from_preprocessed_pieces(tmp_path, monkeypatch):
     monkeypatch.setenv("AURLJAX_CACHE", str(tmp_path / "user"))
     corpus = make_corpus(tmp_path, 14, fractions=(0, 0))
     raw, data = (Dataset(corpus, CODEC, "train", 256, 4, preprocess=p) for p in (Preprocess(), EVERYTHING))
-    assert data.windows.digest != raw.windows.digest
-    for w in range(len(data.windows)):
-        piece, a, b, ids = (
-            int(c[w]) for c in (data.windows.piece, data.windows.start, data.windows.stop, data.windows.ids)
-        )
+    source, index = data.sources[0], data.sources[0].windows
+    assert index.digest != raw.sources[0].windows.digest
+    for w in range(len(index)):
+        piece, a, b, ids = (int(c[w]) for c in (index.piece, index.start, index.stop, index.ids))
         score = preprocess.prepare(corpus[piece], EVERYTHING)[0]
         assert sounding(score).max(initial=0) <= 3
         wanted = CODEC.encode(score, bars=(a, b))
-        assert np.array_equal(data.window(w)[0], wanted) and len(wanted) == ids <= 257
+        assert np.array_equal(source.window(w)[0], wanted) and len(wanted) == ids <= 257
     parallel = windows.compute(corpus, CODEC, "train", 256, 2, EVERYTHING)
-    assert parallel.digest == data.windows.digest
+    assert parallel.digest == index.digest
     assert data.provenance["preprocess"] == dataclasses.asdict(EVERYTHING)
 
 

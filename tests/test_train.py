@@ -21,7 +21,7 @@ from aurljax import checkpoint, config, metrics, models, state
 from aurljax import mesh as meshes
 from aurljax.errors import UserError
 from aurljax.progress import Progress, clock
-from aurljax.train import train
+from aurljax.train import datasets, train
 
 ROOT = Path(__file__).parent.parent
 
@@ -94,7 +94,7 @@ def test_a_checkpoint_of_a_run_describes_it(whole, corpus):
     assert found.step == 12 and parts.config == settings(corpus)
     assert found.metadata["codec"]["fingerprint"] == parts.codec.fingerprint
     assert found.metadata["codec"]["vocabulary"] == len(parts.codec.vocabulary)
-    assert found.metadata["data"]["path"] == corpus and len(found.metadata["data"]["corpus"]) == 32
+    assert found.metadata["data"]["path"] == corpus and [len(d) for d in found.metadata["data"]["corpora"]] == [32]
     assert found.metadata["versions"]["jax"] == jax.__version__
 
 
@@ -142,14 +142,35 @@ def test_a_finished_run_stays_as_it_is_and_can_be_lengthened(whole, corpus, tmp_
     assert "run.steps 12 -> 14" in progress.stream.getvalue()
 
 
+def test_with_buckets_and_a_mixture_a_run_is_resumed_and_another_corpus_is_said(corpus, tmp_path):
+    other = make_corpus(tmp_path / "other", sizes=(3, 8, 64, 5, 7))
+    data = {"corpus": other, "mixture": [[corpus, 0.25]], "length": 64, "buckets": [32], "batch": 4}
+    batches = datasets(config.build(settings(other, data=data)))[0]
+    assert {batches.row_length(step) for step in range(5, 12)} == {32, 64}
+    stop = {"run": {"sample_every": 5}, "data": data}
+    train(settings(other, data=data), tmp_path / "whole", progress=quiet())
+    assert train(settings(other, **stop), tmp_path / "parts", interrupt, quiet()).step == 5
+    train(settings(other, data=data), tmp_path / "parts", progress=quiet())
+    assert [r for r in records(tmp_path / "parts") if "sample_numbers" not in r] == records(tmp_path / "whole")
+    progress, third = quiet(), make_corpus(tmp_path / "third", sizes=(30,))
+    changed = settings(other, run={"steps": 13}, data=data | {"mixture": [[third, 0.25]]})
+    train(changed, tmp_path / "parts", progress=progress)
+    said = progress.stream.getvalue()
+    assert f"the corpus {third} is not what step 12 was trained on" in said and said.count("is not what") == 1
+    assert "data.mixture" in said
+
+
 @pytest.mark.slow
-def test_killed_and_resumed_is_uninterrupted(corpus, tmp_path):
+@pytest.mark.parametrize("buckets", ["()", "(32,)"])
+def test_killed_and_resumed_is_uninterrupted(tmp_path, buckets):
     """kill -9 in the middle of the tiny decoder's run, from the command line's own loop."""
     code = (
         "import sys; from aurljax import config, train;"
         "train.train(config.load('configs/tiny.py', sys.argv[2:]), sys.argv[1])"
     )
+    corpus = make_corpus(tmp_path, sizes=(3, 8, 64, 5, 7))
     options = [f"data.corpus={corpus}", "run.steps=300", "run.checkpoint_every=7", "run.log_every=1", "optim.ema=0.9"]
+    options.append(f"data.buckets={buckets}")
 
     def start(name):
         command = [sys.executable, "-c", code, str(tmp_path / name), *options]

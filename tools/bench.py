@@ -4,6 +4,7 @@
     python tools/bench.py ingest MIDI_FOLDER      files/s beside symusic's bare parse
     python tools/bench.py train --size small      one optimizer step
     python tools/bench.py decode --size small --batch 8 --new 512 [--plain]
+    python tools/bench.py data-wait CORPUS        the share of a training step spent waiting for its batch
 
 Sizes are those of configs/decoder.py. `--plain` decodes without grammar and features, as peers do.
 """
@@ -122,6 +123,38 @@ def train(args: argparse.Namespace) -> dict:
             "tokens_per_s": args.batch * args.length / t, "ms_per_step": 1e3 * t}  # fmt: skip
 
 
+def data_wait(args: argparse.Namespace) -> dict:
+    """Share of the time per step, with configs/demo.py on CORPUS, that the loop stands in next(batches).
+
+    Each step is waited for, nothing is logged or saved; batches are made meanwhile by the loop's own background threads,
+    from cold caches. Sums over 40 steps after 5; `make_ms` is one batch made by one thread while nothing else runs.
+    """
+    import jax
+
+    from aurljax import config, mesh, state, step
+    from aurljax.data import pipeline
+    from aurljax.data.corpus import Corpus
+
+    parts = config.build(config.load(f"{ROOT}/configs/demo.py"))
+    data = pipeline.training(parts.config, parts.codec, Corpus(args.folder))
+    waits, totals = [], []
+    with mesh.use(mesh.make()):
+        now, run, batches = state.new(parts), step.train_step(parts), data.iterate()
+        for _ in range(45):
+            begun = time.perf_counter()
+            batch = next(batches)
+            waits.append(time.perf_counter() - begun)
+            now, metrics = run(now, mesh.place(batch))
+            jax.block_until_ready(metrics)
+            totals.append(time.perf_counter() - begun)
+    del batches
+    wait, total = statistics.mean(waits[5:]), statistics.mean(totals[5:])  # means: a stall now and then counts too
+    cold, steps = pipeline.training(parts.config, parts.codec, Corpus(args.folder)), iter(range(1000, 2000))
+    make = seconds(lambda: cold.batch(next(steps)), wall=1.0)
+    return {"share": wait / total, "wait_ms": 1e3 * wait, "step_ms": 1e3 * total, "make_ms": 1e3 * make,
+            "most_wait_ms": 1e3 * max(waits[5:])}  # fmt: skip
+
+
 def decode(args: argparse.Namespace) -> dict:
     """Tokens/s over all rows of the sampling loop, `new` ids a row, random weights, temperature 1."""
     import jax
@@ -171,8 +204,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for run in (codec, ingest):
-        c = commands.add_parser(run.__name__, help=run.__doc__)
+    for run in (codec, ingest, data_wait):
+        c = commands.add_parser(run.__name__.replace("_", "-"), help=run.__doc__, description=run.__doc__)
         c.add_argument("folder")
         c.set_defaults(run=run)
     for run in (train, decode):

@@ -11,7 +11,7 @@ from typing import Any
 
 from etils import epath
 
-from aurljax.data import files
+from aurljax.data import cache
 from aurljax.data.record import digest, pack, unpack
 from aurljax.errors import UserError
 from aurljax.music.score import Score
@@ -136,11 +136,7 @@ class Corpus:
         """`path`, or the copy of a bucket's shard in the cache: ArrayRecord reads local files only."""
         if "://" not in str(path):
             return path
-        copy = files.cache_folder() / "shards" / self.digest / path.name
-        if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            files.write(copy, path.read_bytes())
-        return copy
+        return epath.Path(cache.hold(f"shards/{self.digest}/{path.name}", path.read_bytes))
 
 
 def digest_of(manifest: dict[str, Any]) -> str:

@@ -1,9 +1,8 @@
-"""Derived files: written whole or not at all, where they may lie, and what of the code they follow from."""
+"""Derived files: written whole or not at all, and what of the code they follow from."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import uuid
 from pathlib import Path
 from types import ModuleType
@@ -21,12 +20,6 @@ def write(path: epath.PathLike, data: bytes) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-
-
-def cache_folder() -> epath.Path:
-    """The user's folder for what can be computed again: $AURLJAX_CACHE, else `aurljax` in the usual cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return epath.Path(os.environ.get("AURLJAX_CACHE") or os.path.join(base, "aurljax"))
 
 
 def code(*modules: ModuleType) -> str:

@@ -7,6 +7,8 @@ import struct
 
 import numpy as np
 
+ORDER, SHIFT, EFFECTS, POOL, CYCLE, CORPUS, BUCKET = range(1, 8)  # what a number is for: no two draws share a key
+
 
 def number(*key: int) -> int:
     """A uniform 64-bit number that depends on the whole key."""

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from etils import epath
 
-from aurljax.data import files, workers
+from aurljax.data import cache, files, workers
 from aurljax.data.corpus import Corpus
 from aurljax.errors import UserError
 from aurljax.music import codec as codecs
@@ -128,16 +127,17 @@ def load(corpus: Corpus, codec: Codec, split: str, length: int, how: Preprocess 
     code = files.code(codecs, scores, preprocess, polyphony, sys.modules[__name__])
     key = f"{corpus.digest}/{codec.fingerprint}/{split}/{length}/{code}/{how}"
     name = f"windows-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
-    folders = [corpus.path / "cache", files.cache_folder() / "windows"]
-    for folder in folders:
-        if (found := _read(folder / name)) is not None:
+    kept = corpus.path / "cache" / name
+    for get in (kept.read_bytes, lambda: cache.read(f"windows/{name}")):
+        if (found := _read(get)) is not None:
             return found
     windows = compute(corpus, codec, split, length, how=how)
-    for folder in folders:
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        files.write(kept, _bytes(windows))
+    except OSError:
         with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            files.write(folder / name, _bytes(windows))
-            break
+            cache.write(f"windows/{name}", _bytes(windows))
     return windows
 
 
@@ -147,10 +147,10 @@ def _bytes(windows: Windows) -> bytes:
     return out.getvalue()
 
 
-def _read(path: epath.Path) -> Windows | None:
+def _read(get: Callable[[], bytes | None]) -> Windows | None:
     """The windows in a file, None if there are none to be read: what is derived is then derived again."""
     try:
-        with np.load(io.BytesIO(path.read_bytes())) as table:
+        with np.load(io.BytesIO(get())) as table:
             return Windows(*(table[f.name] for f in dataclasses.fields(Windows)[:-1]), int(table["left_out"]))
     except Exception:  # a missing, foreign or damaged file; npz has no one error of its own
         return None

@@ -1,0 +1,111 @@
+"""A source: one corpus as windows, and what a window becomes: prepared, transposed, changed, encoded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aurljax.data import augment, order, windows
+from aurljax.data.augment import Augment, Plan
+from aurljax.data.corpus import Corpus
+from aurljax.data.example import Example
+from aurljax.data.recent import Recent
+from aurljax.music import preprocess
+from aurljax.music.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from aurljax.music.codec import Codec
+    from aurljax.music.score import Score
+
+PLAIN = Augment()  # no effect
+Encoded = tuple[np.ndarray, dict[str, np.ndarray]]  # ids [n], features [n] each
+
+
+class Source:
+    """The windows of a split of a corpus; what is drawn for one follows from (seed, epoch, window).
+
+    A window that effects make longer than the room its row has for it is transposed only, and counted in `fell_back`;
+    one that is too long even so is cut at the last bar that fits, and counted in `cut`. Encoded windows without effects
+    are kept in memory up to `memory` bytes; that changes no result.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        codec: Codec,
+        split: str,
+        length: int,
+        seed: int = 0,
+        transpose: tuple[int, int] = (0, 0),
+        preprocess: Preprocess = windows.RAW,
+        effects: Augment = PLAIN,
+        memory: int = 256 << 20,
+    ):
+        self.corpus, self.codec, self.seed = corpus, codec, seed
+        self.transpose, self.preprocess, self.effects = transpose, preprocess, effects
+        self.slack = effects.slack if effects.active else 0.0
+        self.windows = windows.load(corpus, codec, split, max(int(length / (1 + self.slack)), 2), preprocess)
+        slots = np.ceil((self.windows.ids - 1) * (1 + self.slack)).astype(np.int64)
+        self.slots = np.minimum(slots, length)  # [W] kept for each window in its row
+        self.cut = self.fell_back = 0
+        self._scores, self._encoded = Recent(64 << 20), Recent(memory)
+
+    def window(self, window: int, epoch: int | None = None, progress: float = 0.0) -> Encoded:
+        """(ids [n], features) of a window as that epoch draws it at a share of the run; epoch None: as it is written."""
+        plan = self.plan(window, epoch, progress)
+        if plan == _plain(plan):
+            return self._encoded.get((window, plan), lambda: self._encode(window, plan))
+        return self._encode(window, plan)  # no other epoch draws the same
+
+    def plan(self, window: int, epoch: int | None, progress: float = 0.0) -> Plan:
+        """What that epoch does to a window at a share of the run."""
+        if epoch is None:
+            return ()
+        score, (low, high) = self._score(window)[0], self.transpose
+        if self.effects.transpose == "fit":
+            low, high = augment.fitting(score, self.effects.pitches)
+        shift = augment.draw(score, (self.seed, order.SHIFT, epoch, window), low, high) if low < high else 0
+        drawn = augment.plan(score, self.effects, (self.seed, order.EFFECTS, epoch, window), progress)
+        return ((("transpose", shift),) if shift else ()) + drawn
+
+    def example(self, window: int, epoch: int, progress: float) -> Example:
+        """A window in words: where it comes from and what was done to it."""
+        w, plan = self.windows, self.plan(window, epoch, progress)
+        ids, done = self._fitting(window, plan)
+        piece = self.corpus.pieces[int(w.piece[window])].id
+        return Example(piece, (int(w.start[window]), int(w.stop[window])), self._score(window)[1], plan, done, ids)
+
+    def _score(self, window: int) -> tuple[Score, dict[str, int]]:
+        """The preprocessed piece of a window, and the notes that cost."""
+        piece = int(self.windows.piece[window])
+        return self._scores.get(piece, lambda: preprocess.prepare(self.corpus[piece], self.preprocess))
+
+    def _encode(self, window: int, plan: Plan) -> Encoded:
+        ids, done = self._fitting(window, plan)
+        self.fell_back += done != plan
+        return ids, self.codec.features(ids)
+
+    def _fitting(self, window: int, plan: Plan) -> tuple[np.ndarray, Plan]:
+        """(ids, what was done): all of the plan if its ids fit the window's room, else its transposition alone."""
+        score, w = self._score(window)[0], self.windows
+        a, b, room = int(w.start[window]), int(w.stop[window]), int(self.slots[window]) + 1
+        plain = _plain(plan)
+        if plan != plain:
+            changed = augment.apply(score, plan)
+            if (bars := min(b, self.codec.bars(changed))) > a:  # bars at the end may have lost all that was in them
+                ids = self.codec.encode(changed, bars=(a, bars))
+                if len(ids) <= room:
+                    return ids, plan
+        ids = self.codec.encode(augment.apply(score, plain), bars=(a, b))
+        if len(ids) > room:
+            self.cut += 1
+            lines = self.codec.bar_starts(ids, b - a)[1:]
+            lines = lines[lines <= room]
+            ids = ids[: lines[-1] if len(lines) else room]
+        return ids, plain
+
+
+def _plain(plan: Plan) -> Plan:
+    """The part of a plan that cannot change how many ids a window has."""
+    return plan[:1] if plan and plan[0][0] == "transpose" else ()
