@@ -452,7 +452,6 @@ def test_an_example_is_told_and_written(corpus, tmp_path, capsys):
         (["--example", "1,0", f"--config={TINY}", "--config.data.lenght=3"], "did you mean data.length"),
         (["--example", "1,0", f"--config={TINY}", "--out", __file__], "cannot be made"),
         ([f"--config={TINY}"], "--config is for --example"),
-        (["--out", "x"], "--out is for --example"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
     ],
 )

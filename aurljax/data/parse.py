@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from aurljax.data import files, record, similar
+from aurljax.data import contents, files, record, similar
 from aurljax.music import beats, lenient, midi, score
 
 Row = dict[str, Any]
+UNREAD = {"source": "", "read": ""}
 _SIZE = struct.Struct("<Q")
 
 
@@ -25,7 +26,7 @@ def chunk(task: dict[str, Any], at: Callable[[int], None]) -> int:
         if reason is None:
             at(i)
         row, packed = (
-            ({"source": "", "skipped": reason}, b"")
+            ({**UNREAD, "skipped": reason, "quarantined": True}, b"")
             if reason
             else _file(path, task["beats"], midi.Limits(**task["limits"]))
         )
@@ -45,26 +46,27 @@ def staged(path: Path) -> Iterator[tuple[Row, bytes]]:
         at += row["bytes"]
 
 
-def source(path: str, pattern: str | None = None) -> tuple[str, bytes]:
-    """(sha256, bytes) of a file, the hash also over its beats where `pattern` names them; raises OSError."""
+def source(path: str, pattern: str | None = None) -> tuple[str, str, bytes]:
+    """(sha256 of a file, of it and its beats where `pattern` names them, its bytes); raises OSError."""
     data = Path(path).read_bytes()
     sha = hashlib.sha256(data)
+    own = sha.hexdigest()
     with contextlib.suppress(beats.BeatsError):
         sha.update(beats.beside(path, pattern).read_bytes() if pattern else b"")
-    return sha.hexdigest(), data
+    return own, sha.hexdigest(), data
 
 
 def version() -> str:
     """Changes with the code that parses a file."""
-    return files.code(beats, midi, lenient, score, record, similar)
+    return files.code(beats, midi, lenient, score, record, similar, contents)
 
 
 def _file(path: str, pattern: str | None, limits: midi.Limits) -> tuple[Row, bytes]:
     try:
-        sha, data = source(path, pattern)
+        own, read, data = source(path, pattern)
     except OSError as e:
-        return {"source": "", "skipped": f"cannot be read ({e.strerror})"}, b""
-    row = {"source": sha}
+        return {**UNREAD, "skipped": f"cannot be read ({e.strerror})"}, b""
+    row = {"source": own, "read": read}
     try:
         piece, repairs = midi.read(data, path, limits)
         if not len(piece):
@@ -78,6 +80,8 @@ def _file(path: str, pattern: str | None, limits: midi.Limits) -> tuple[Row, byt
             "tracks": len(piece.tracks),
             "bars": piece.bar_count,
             "seconds": round(float(piece.seconds(piece.end)), 3),
+            "meters": contents.meters(piece),
+            "programs": contents.programs(piece),
             "sketch": similar.packed(similar.sketch(piece)),
         }
         return {**row, "repairs": repairs}, record.pack(piece)
@@ -86,4 +90,4 @@ def _file(path: str, pattern: str | None, limits: midi.Limits) -> tuple[Row, byt
     except beats.BeatsError as e:
         return {**row, "skipped": str(e)}, b""
     except Exception as e:  # an error of our own in one file must not cost the other thousands
-        return {**row, "skipped": f"the reader failed ({type(e).__name__}: {e})"}, b""
+        return {**row, "skipped": f"the reader failed ({type(e).__name__}: {e})", "quarantined": True}, b""

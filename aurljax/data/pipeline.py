@@ -100,6 +100,7 @@ class Dataset:
         names = ("split", "length", "batch_size", "seed", "transpose", "shuffle", "steps")
         return {
             "corpus": self.corpus.digest,
+            "licence": self.corpus.licence,
             "codec": self.codec.fingerprint,
             "windows": self.windows.digest,
             "preprocess": dataclasses.asdict(self.preprocess),
