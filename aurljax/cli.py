@@ -104,7 +104,7 @@ def _census(args: argparse.Namespace) -> None:
     if picture is not None:
         from aurljax.evaluate import overview
 
-        overview.overview(found, picture, f"What the corpus {picture.stem} holds")
+        overview.overview(found, picture, f"{picture.stem}: what the corpus holds")
         print(picture, file=sys.stderr if args.json else sys.stdout)
 
 

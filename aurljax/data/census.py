@@ -15,7 +15,7 @@ from aurljax.data import contents
 from aurljax.data.assemble import REPORT
 from aurljax.data.corpus import Corpus, CorpusError
 from aurljax.music import codec as codecs
-from aurljax.music.codec import Codec, CodecError
+from aurljax.music.codec import Codec
 from aurljax.music.polyphony import sounding
 from aurljax.music.score import Score, rounded
 
@@ -45,7 +45,6 @@ class Encoded:
 
     ids: Spread
     kept: float  # share of their notes of which anything is written
-    refused: int  # pieces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,12 +118,9 @@ class Census:
             out.append(f"{name:16}" + "".join(f"{v:10,.1f}" for v in values))
         pieces = sum(self.splits.values())
         drawn = f" (as the ids, of {self.sampled:,} pieces drawn at random)" if self.sampled < pieces else ""
-        kept = (
-            f"{name} {made.kept:.1%}" + f" but for {made.refused:,} pieces it refuses" * (made.refused > 0)
-            for name, made in self.encoded.items()
-        )
+        kept = ", ".join(f"{name} {made.kept:.1%}" for name, made in self.encoded.items())
         out += [
-            f"notes that codecs keep: {', '.join(kept)}{drawn}",
+            f"notes that codecs keep: {kept}{drawn}",
             f"meters, of bars: {_shares(self.meters, most)}",
             f"keys, of notes: {_shares(self.keys, most)}",
             f"programs, of notes: {_shares(self.programs, most)}",
@@ -157,9 +153,7 @@ class Census:
         return out
 
 
-def of(
-    corpus: Corpus, progress: Callable[[int, int], None] = lambda done, total: None, sample: int = SAMPLE
-) -> Census:
+def of(corpus: Corpus, progress: Callable[[int, int], None] = lambda done, total: None, sample: int = SAMPLE) -> Census:
     """The census of all splits of a corpus; ids are counted on at most `sample` pieces, drawn at random, always the same.
 
     CorpusError where a record or the report is damaged.
@@ -168,7 +162,7 @@ def of(
     velocities, pitches = np.zeros(128, np.int64), np.zeros((len(FAMILIES), 128), np.int64)
     made = {name: codecs.make(name) for name in codecs.CODECS}
     drawn = set(np.random.default_rng(0).permutation(len(corpus))[:sample].tolist())
-    encoded: dict[str, list[tuple[int, int, int] | None]] = {name: [] for name in made}
+    encoded: dict[str, list[tuple[int, int, int]]] = {name: [] for name in made}
     for i in range(len(corpus)):
         score = corpus[i]
         rows.append(_piece(score))
@@ -181,7 +175,8 @@ def of(
         progress(i + 1, len(corpus))
     notes = sum(r["notes"] for r in rows)
     tunes = [n for n in collections.Counter(p.cluster for p in corpus.pieces).values() if n > 1]
-    values = {name: [r[name] for r in rows] for name in ("bars", "tempo", "polyphony")}
+    values = {name: [r[name] for r in rows] for name in ("bars", "tempo")}
+    values["polyphony"] = [r["polyphony"] for r in rows if r["polyphony"]] or [0.0]
     return Census(
         licence=corpus.licence,
         splits=dict(collections.Counter(p.split for p in corpus.pieces).most_common()),
@@ -197,14 +192,17 @@ def of(
         programs=_merged(p.programs for p in corpus.pieces),
         pitches={name: row.tolist() for name, row in zip(FAMILIES, pitches, strict=True) if row.any()},
         tracks=_spread(r["tracks"] for r in rows),
-        polyphony=_spread(p for p in values["polyphony"] if p),
+        polyphony=_spread(values["polyphony"]),
         most_polyphony=max(r["most"] for r in rows),
         velocity=_spread_of(velocities),
         velocities={int(v): float(velocities[v] / max(notes, 1)) for v in np.flatnonzero(velocities)},
         one_velocity=sum(r["one_velocity"] for r in rows) / len(rows),
         on_grid=sum(r["on_grid"] for r in rows) / max(notes, 1),
         on_sixteenths=sum(r["on_beat"] for r in rows) / max(notes, 1),
-        encoded={name: _summed(found) for name, found in encoded.items()},
+        encoded={
+            name: Encoded(_spread(ids), sum(kept) / max(sum(written), 1))
+            for name, (ids, written, kept) in ((name, zip(*found, strict=True)) for name, found in encoded.items())
+        },
         sampled=len(drawn),
         tunes=len(tunes),
         tune_pieces=sum(tunes),
@@ -229,19 +227,10 @@ def _piece(score: Score) -> dict[str, Any]:
     }
 
 
-def _encoded(codec: Codec, score: Score) -> tuple[int, int, int] | None:
-    """(ids, notes, notes kept) of a piece, or None where the codec refuses it."""
-    try:
-        report = codec.loss_report(score)
-        return len(codec.encode(score)), report["notes"], report["kept"]
-    except CodecError:
-        return None
-
-
-def _summed(found: list[tuple[int, int, int] | None]) -> Encoded:
-    read = np.array([row for row in found if row is not None], np.int64).reshape(-1, 3)
-    kept = float(read[:, 2].sum() / max(read[:, 1].sum(), 1))
-    return Encoded(_spread(read[:, 0]), kept, len(found) - len(read))
+def _encoded(codec: Codec, score: Score) -> tuple[int, int, int]:
+    """(ids, notes, notes kept) of a piece."""
+    report = codec.loss_report(score)
+    return len(codec.encode(score)), report["notes"], report["kept"]
 
 
 def _on(score: Score, steps: int) -> np.ndarray:
@@ -265,12 +254,13 @@ def _spread_of(counts: np.ndarray) -> Spread:
 
 
 def _histogram(values: np.ndarray, whole: bool) -> Histogram:
-    """Of at least one value; where they are whole numbers, every bin holds as many of them."""
+    """Of at least one value; where they are whole numbers, every bin holds as many of them, else all span a fifth."""
     low, high = np.quantile(values, (0.005, 0.995), method="nearest")
     if whole:
         low, high = low - 0.5, high + 0.5
-    elif low == high:
-        low, high = 0.9 * low, 1.1 * high + (high == 0)
+    else:
+        middle = (low + high) / 2
+        low, high = min(low, 0.9 * middle), max(high, 1.1 * middle, 0.1)
     width = math.ceil((high - low) / BINS) if whole else (high - low) / BINS
     edges = low + width * np.arange(math.ceil((high - low) / width) + 1 if whole else BINS + 1)
     counts, _ = np.histogram(values, edges)

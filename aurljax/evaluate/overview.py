@@ -40,8 +40,8 @@ def draw(census: Census, title: str) -> Figure:
         plain(axes)
     found = census.histograms
     _columns(charts[0, 0], "length of pieces", "bars", found["bars"], COLOURS[3])
-    _columns(charts[0, 1], "tempo", "quarters a minute, mean of a piece", found["tempo"], COLOURS[3])
-    _columns(charts[0, 2], "polyphony", "pitched notes at once, mean of a piece", found["polyphony"], COLOURS[3])
+    _columns(charts[0, 1], "tempo, mean of a piece", "quarters a minute", found["tempo"], COLOURS[3])
+    _columns(charts[0, 2], "polyphony, mean of a piece", "pitched notes at once", found["polyphony"], COLOURS[3])
     _velocities(charts[0, 3], census.velocities)
     _pitches(charts[1, 0], census.pitches)
     _shares(charts[1, 1], "meters", "share of bars", census.meters)
@@ -59,10 +59,12 @@ def _name(axes: Axes, title: str, x: str, y: str = "") -> None:
 
 def _columns(axes: Axes, title: str, x: str, found: Histogram, colour: str) -> None:
     axes.stairs(found.counts, found.edges, fill=True, color=colour)
-    axes.set_xlim(found.edges[0], found.edges[-1])
+    margin = (found.edges[1] - found.edges[0]) * max(10 - len(found.counts), 0) / 2  # few columns are no broader
+    axes.set_xlim(found.edges[0] - margin, found.edges[-1] + margin)
+    axes.xaxis.get_major_locator().set_params(nbins=6, integer=x == "bars")
     axes.yaxis.get_major_locator().set_params(integer=True)
     if found.beyond:
-        x += f" ({found.beyond:,} pieces lie beyond)"
+        x += f" (pieces beyond: {found.beyond:,})"
     _name(axes, title, x, "pieces")
 
 
@@ -97,7 +99,10 @@ def _lengths(axes: Axes, x: str, encoded: Mapping[str, Encoded]) -> None:
     _rows(axes, [f"{name}\nkeeps {made.kept:.1%}\nof notes" for name, made in encoded.items()])
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    ticks = [t for e in range(8) for t in (10**e, 2 * 10**e, 5 * 10**e) if low <= t <= high]
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [d * 10**e for e in range(9) for d in digits if low <= d * 10**e <= high]
+        if len(ticks) <= 5:
+            break
     axes.set_xticks(ticks, [f"{t:,}" for t in ticks])
     axes.set_xticks([], minor=True)
     _name(axes, "length in ids, by codec", x)
@@ -108,7 +113,7 @@ def _spread(axes: Axes, row: int, spread: Spread, colour: str) -> None:
     least, low, middle, high, most = spread
     axes.hlines(row, least, most, color=colour, lw=1)
     axes.hlines(row, low, high, color=colour, lw=7)
-    axes.plot([middle], [row], "|", color=PAPER, ms=9, mew=2)
+    axes.plot([middle], [row], "|", color=INK, ms=14, mew=2)
 
 
 def _shares(axes: Axes, title: str, x: str, shares: Mapping[str, float]) -> None:
@@ -118,7 +123,8 @@ def _shares(axes: Axes, title: str, x: str, shares: Mapping[str, float]) -> None
         rows = [*rows[: MOST - 1], (f"{len(rows) - MOST + 1} others", sum(share for _, share in rows[MOST - 1 :]))]
     axes.barh(range(len(rows)), [share for _, share in rows], 0.62, color=COLOURS[2])
     for row, (_, share) in enumerate(rows):
-        axes.annotate(f"{share:.1%}" if share >= 0.0005 else "< 0.1%", (share, row), (3, 0), textcoords="offset points", size=8, color=INK, va="center")
+        text = f"{share:.1%}" if share >= 0.0005 else "< 0.1%"
+        axes.annotate(text, (share, row), (3, 0), textcoords="offset points", size=8, color=INK, va="center")
     _rows(axes, [name for name, _ in rows])
     axes.set_xlim(0, 1.2 * max(share for _, share in rows))
     _percent(axes.xaxis)
