@@ -21,7 +21,7 @@ from aurljax.music.score import Score, rounded
 
 GRID, BEAT = 24, 4  # positions per quarter: the codec's, and sixteenths
 SAMPLE = 256  # pieces that are encoded to count ids
-BINS = 30  # of a histogram, at most
+BINS = 31  # of a histogram, at most; odd, so that one lies in the middle
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 Spread = tuple[float, ...]  # values at QUANTILES
 FAMILIES = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ def draw(census: Census, title: str) -> Figure:
     figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15, rect=(0, 0, 1, 0.91))
     pieces = sum(census.splits.values())
     facts = f"{pieces:,} pieces · {census.notes:,} notes · {census.seconds / 3600:,.1f} hours"
-    facts += f" · licence: {census.licence}" * bool(census.licence)
+    facts += f" · licence: {textwrap.shorten(census.licence, 90)}" * bool(census.licence)
     figure.text(0.012, 0.975, title, size=15, weight="bold", color=INK, va="top")
     figure.text(0.012, 0.93, facts, size=9, color=FAINT, va="top")
     charts = figure.subplots(2, 4)
@@ -60,7 +61,7 @@ def _name(axes: Axes, title: str, x: str, y: str = "") -> None:
 def _columns(axes: Axes, title: str, x: str, found: Histogram, colour: str) -> None:
     axes.stairs(found.counts, found.edges, fill=True, color=colour)
     margin = (found.edges[1] - found.edges[0]) * max(10 - len(found.counts), 0) / 2  # few columns are no broader
-    axes.set_xlim(found.edges[0] - margin, found.edges[-1] + margin)
+    axes.set_xlim(max(found.edges[0] - margin, 0), found.edges[-1] + margin)
     axes.xaxis.get_major_locator().set_params(nbins=6, integer=x == "bars")
     axes.yaxis.get_major_locator().set_params(integer=True)
     if found.beyond:
