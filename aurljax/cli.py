@@ -48,7 +48,7 @@ def ingest(args: argparse.Namespace) -> None:
         report = ingest(
             args.paths, args.out, workers=args.workers, splits=args.splits,
             fractions=(args.valid, args.test), earlier=args.earlier, beats=args.beats,
-            chords=args.chords, limits=_limits(args.limit), progress=counter.update,
+            chords=args.chords, limits=_limits(args.limit), licence=args.licence, progress=counter.update,
         )  # fmt: skip
     print(f"{args.out}: " + "\n".join(report.lines()))
 
@@ -77,8 +77,8 @@ def corpus(args: argparse.Namespace) -> None:
     elif args.corpus is None:
         raise UserError("CORPUS: name a folder that ingest made, or --show a MIDI file")
     elif args.example is None:
-        if given := [n for n, v in (("--config", args.config or args.overrides), ("--out", args.out)) if v]:
-            raise UserError(f"{given[0]} is for --example; add --example STEP,ROW or leave it out")
+        if args.config or args.overrides:
+            raise UserError("--config is for --example; add --example STEP,ROW or leave it out")
         _census(args)
     elif not args.config:
         raise UserError("--example needs --config=FILE.py, the experiment whose batch is shown")
@@ -93,12 +93,31 @@ def _census(args: argparse.Namespace) -> None:
     from aurljax.data.corpus import Corpus
     from aurljax.progress import Counter
 
+    corpus = Corpus(args.corpus)
+    picture = _picture(args.out, Path(args.corpus).resolve().name) if args.out else None
     with Counter("pieces") as counter:
-        found = census.of(Corpus(args.corpus), counter.update)
+        found = census.of(corpus, counter.update)
     if args.json:
         print(json.dumps(dataclasses.asdict(found) | {"warnings": found.warnings()}))
     else:
         print(f"{args.corpus}: " + "\n".join(found.lines()))
+    if picture is not None:
+        from aurljax.evaluate import overview
+
+        overview.overview(found, picture, f"{picture.stem}: what the corpus holds")
+        print(picture, file=sys.stderr if args.json else sys.stdout)
+
+
+def _picture(out: str, name: str) -> Path:
+    """Where a picture goes; UserError, before any work, where it cannot be drawn or stand there."""
+    from aurljax.evaluate import pictures
+
+    pictures.load_matplotlib()
+    path = Path(out, f"{name}.png")
+    if path.exists():
+        raise UserError(f"{path} exists; choose another --out")
+    _folder(path.parent)
+    return path
 
 
 def _example(args: argparse.Namespace) -> None:
@@ -132,10 +151,7 @@ def _show(args: argparse.Namespace) -> None:
 
     before = aurljax.load_midi(args.show)
     after, lost = preprocess.prepare(before, config.load(args.config, args.overrides).data.preprocess)
-    path = Path(args.out, Path(args.show).stem + ".png")
-    if path.exists():
-        raise UserError(f"{path} exists; choose another --out")
-    _folder(Path(args.out))
+    path = _picture(args.out, Path(args.show).stem)
     pictures.before_and_after(before, after, path, Path(args.show).name)
     print(
         f"{path}: {len(before)} notes, {len(after)} after" + "".join(f", {n} {name}" for name, n in lost.items() if n)
@@ -248,6 +264,8 @@ def _parser() -> argparse.ArgumentParser:
                    "and symbol")  # fmt: skip
     c.add_argument("--limit", metavar="NAME=N", action="append", default=[], help="most bytes, notes, bars, ticks or "
                    "seconds of a file that is not refused; may be repeated")  # fmt: skip
+    c.add_argument("--licence", metavar="TEXT", default="", help="a note that stays with the corpus and with what is "
+                   "trained on it; may be given later")  # fmt: skip
     c.add_argument("--valid", type=float, default=0.05, help="share of pieces held out for validation (0.05)")
     c.add_argument("--test", type=float, default=0.05, help="share of pieces held out for tests (0.05)")
 
@@ -258,7 +276,8 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--example", type=_step_and_row, metavar="STEP,ROW", help="show this row of this step's batch")
     c.add_argument("--config", metavar="FILE.py", help="experiment of --example or --show; --config.a.b=VALUE changes a "
                    "field")  # fmt: skip
-    c.add_argument("--out", metavar="DIR", help="write the MIDI of --example or the picture of --show here")
+    c.add_argument("--out", metavar="DIR", help="write a picture of the report or of --show, or the MIDI of --example, "
+                   "here")  # fmt: skip
 
     c = command(train, "train a model; goes on by itself where a workdir has a checkpoint")
     c.add_argument("--config", required=True, metavar="FILE.py", help="experiment; --config.a.b=VALUE changes a field")

@@ -17,10 +17,8 @@ from strategies import scores
 import aurljax
 from aurljax import config, metrics, models, train
 from aurljax.cli import main
-from aurljax.data import augment, census, effects, order, pipeline
+from aurljax.data import augment, effects, order, pipeline
 from aurljax.data.augment import Augment, Effect
-from aurljax.data.corpus import Corpus
-from aurljax.data.ingest import ingest
 from aurljax.data.pipeline import Dataset
 from aurljax.errors import UserError
 from aurljax.fields import plain
@@ -456,7 +454,6 @@ def test_an_example_is_told_and_written(corpus, tmp_path, capsys):
         (["--example", "1,0", f"--config={TINY}", "--config.data.lenght=3"], "did you mean data.length"),
         (["--example", "1,0", f"--config={TINY}", "--out", __file__], "cannot be made"),
         ([f"--config={TINY}"], "--config is for --example"),
-        (["--out", "x"], "--out is for --example"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
     ],
 )
@@ -471,55 +468,3 @@ def test_bad_requests_are_one_sentence(flags, words, corpus, capsys):
 def test_no_corpus_is_one_sentence(tmp_path, capsys):
     assert main(["corpus", str(tmp_path)]) == 2
     assert "no corpus here" in capsys.readouterr().err
-
-
-# --- census -----------------------------------------------------------------------------------------------------------
-
-
-def folder(path: Path, *tunes: Score) -> Corpus:
-    (path / "midi").mkdir(parents=True)
-    for i, score in enumerate(tunes):
-        score.save_midi(path / "midi" / f"{i}.mid")
-    (path / "midi/broken.mid").write_bytes(b"MThd")
-    ingest([path / "midi"], path / "corpus", workers=1, fractions=(0, 0))
-    return Corpus(path / "corpus")
-
-
-def test_a_census_counts_what_is_there(tmp_path, capsys):
-    chords = [(q * 480 + 7 * (q % 2), 400, 0, p, 40 + q) for q in range(8) for p in (48, 60)]
-    tune = Score(480, chords + [(0, 960, 1, 38, 100)], [(5, False), (0, True)], [(0, 400_000)], [(0, 4, 4)])
-    waltz = Score(480, [(q * 480, 480, 0, 70 + q, 90) for q in range(6)], [(5, False)], [(0, 600_000)], [(0, 3, 4)])
-    corpus = folder(tmp_path, tune, waltz)
-    found = census.of(corpus)
-    assert found.splits == {"train": 2} and found.notes == 23 and found.skipped is not None
-    assert found.meters == {"3/4": 2 / 5, "4/4": 3 / 5} or found.meters == {"4/4": 0.5, "3/4": 0.5}
-    assert found.programs == {"5": 22 / 23, "drums": 1 / 23}
-    assert found.tempo[0] == pytest.approx(100) and found.tempo[-1] == pytest.approx(150)
-    assert found.on_grid == pytest.approx(15 / 23) and found.on_sixteenths == pytest.approx(15 / 23)
-    assert found.one_velocity == 0.5 and found.tracks[-1] == 2 and found.most_polyphony >= 2
-    assert sum(found.skipped.values()) == 1 and not found.warnings()
-    assert main(["corpus", str(corpus.path)]) == 0
-    printed = capsys.readouterr().out
-    assert "2 pieces (2 train), 23 notes" in printed and "skipped files: 1" in printed and "warning" not in printed
-    assert main(["corpus", str(corpus.path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["notes"] == 23
-
-
-def test_the_traps_are_told(tmp_path):
-    rng = np.random.default_rng(0)
-    loose = np.sort(rng.choice(40_000, 200, False))
-    notes = [(int(t), 50, 0, i % 100, 64) for i, t in enumerate(loose)]
-    trap = Score(480, notes, [(0, False)], [(0, 500_000)], [(0, 1, 4)])
-    warnings = census.of(folder(tmp_path, trap)).warnings()
-    assert len(warnings) == 3
-    for words, text in zip(("bars are 1/4", "velocity 64", "on the grid of 24"), warnings, strict=True):
-        assert words in text
-
-
-def test_a_lost_report_is_said_and_a_damaged_one_refused(tmp_path, capsys):
-    corpus = folder(tmp_path, random_score(1))
-    report = corpus.path / "report.json"
-    report.write_text("{}")
-    assert main(["corpus", str(corpus.path)]) == 2 and "report.json: cannot be read" in capsys.readouterr().err
-    report.unlink()
-    assert main(["corpus", str(corpus.path)]) == 0 and "not known" in capsys.readouterr().out

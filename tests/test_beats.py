@@ -1,5 +1,6 @@
 """Scores laid out on beats: what is heard stays, beats become quarters, downbeats become bar lines."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -77,7 +78,9 @@ def test_ingest_lays_pieces_out(tmp_path):
     (folder / "a.beats").write_text("\n".join(map(str, times)))
     (folder / "b.beats").write_text("\n".join(map(str, times[::-1])))
     report = ingest(folder, tmp_path / "corpus", workers=1, beats="{stem}.beats", fractions=(0, 0))
-    assert Corpus(tmp_path / "corpus")[0].onset.tolist() == [480 * i for i in range(12)]
+    corpus = Corpus(tmp_path / "corpus")
+    assert corpus[0].onset.tolist() == [480 * i for i in range(12)]
+    assert corpus.pieces[0].source == hashlib.sha256((folder / "a.mid").read_bytes()).hexdigest()  # without its beats
     assert "rise" in report.skipped["midi/b.mid"] and "0 files fit" in report.skipped["midi/c.mid"]
     assert ingest(folder, tmp_path / "corpus", beats="{stem}.beats", fractions=(0, 0)).unchanged
     (folder / "a.beats").write_text("\n".join(map(str, times[:-1])))

@@ -1,5 +1,6 @@
 """Records give back their score to the last bit, and no damage to a corpus goes unnoticed or unnamed."""
 
+import hashlib
 import json
 import pickle
 import shutil
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scores import random_score
 
+from aurljax.data import contents
 from aurljax.data.corpus import MANIFEST, Corpus, CorpusError, digest, pack, unpack
 from aurljax.music import midi
 from aurljax.music.score import Score
@@ -92,7 +94,9 @@ def test_the_pieces_are_those_of_the_files(made):
         assert made[i] == score
         assert (piece.digest, piece.notes, piece.tracks) == (digest(score), len(score), len(score.tracks))
         assert piece.seconds == pytest.approx(score.seconds(score.end), abs=1e-3)
-        assert piece.bars == len(score.bar_ticks) - 1
+        assert piece.bars == len(score.bar_ticks) - 1 == sum(piece.meters.values())
+        assert (piece.meters, piece.programs) == (contents.meters(score), contents.programs(score))
+        assert piece.source == hashlib.sha256((root / piece.id).read_bytes()).hexdigest()
     assert made[-1] == made[len(made) - 1]
     with pytest.raises(IndexError):
         made[len(made)]
@@ -127,9 +131,10 @@ def test_a_cut_manifest_is_named(copy, keep):
 def test_a_changed_manifest_or_another_version_is_refused(copy):
     path = copy / MANIFEST
     manifest = json.loads(path.read_text())
-    path.write_text(json.dumps({**manifest, "version": 99}))
-    with pytest.raises(CorpusError, match="version 99, this program reads"):
-        Corpus(copy)
+    for version in (2, 99):
+        path.write_text(json.dumps({**manifest, "version": version}))
+        with pytest.raises(CorpusError, match=f"version {version}, this program reads 3; ingest the files again"):
+            Corpus(copy)
     manifest["pieces"][2]["split"] = "test" if manifest["pieces"][2]["split"] == "train" else "train"
     path.write_text(json.dumps(manifest))
     with pytest.raises(CorpusError, match="changed after it was written"):

@@ -32,9 +32,10 @@ class Plan:
     earlier: Corpus | None = None  # whose pieces keep their splits
     beside: dict[str, str] = dataclasses.field(default_factory=dict)  # {"beats" or "chords": pattern of that file}
     limits: Limits = LIMITS
+    licence: str = ""  # a note
 
     def inputs(self, shas: list[str]) -> str:
-        """Hex hash of all that the corpus follows from; `shas` are the sha256 of the files found."""
+        """Hex hash of all that the pieces follow from; `shas` are the sha256 of the files found (and their beats)."""
         how = self.fractions if self.splits is None else self.splits
         before = self.earlier and self.earlier.digest
         text = json.dumps(
@@ -69,6 +70,7 @@ class Report:
     tunes: int  # clusters of pieces that are one tune, with two or more pieces
     straddling: int  # those of them that a table of splits puts in several
     repairs: dict[str, int]  # kind of repair: files
+    quarantined: list[str]  # ids of those skipped that end, hold up or break their reader
     unchanged: bool = False  # there was nothing to do
 
     def lines(self, most: int = 5) -> list[str]:
@@ -81,7 +83,8 @@ class Report:
             where = f", {self.straddling:,} of them in several splits" if self.straddling else ""
             out.append(f"{self.tunes:,} tunes stand in several pieces" + where)
         out += [f"repaired in {n:,} files: {what}" for what, n in sorted(self.repairs.items(), key=lambda r: -r[1])]
-        out += [f"skipped {id}: {reason}" for id, reason in list(self.skipped.items())[:most]]
+        skipped = sorted(self.skipped.items(), key=lambda s: s[0] not in self.quarantined)  # first what is rare
+        out += [f"skipped {id}: {reason}" for id, reason in skipped[:most]]
         if len(self.skipped) > most:
             out.append(f"... and {len(self.skipped) - most:,} more skipped; {REPORT} lists them all")
         return out
@@ -119,18 +122,19 @@ def assemble(plan: Plan, chunks: list[Path], stage: Path, out: Path) -> Report:
         duplicates={row["id"]: kept[row["digest"]] for row in read if row["id"] != kept[row["digest"]]},
         **_shared(pieces),
         repairs=_kinds(row["repairs"] for row in read),
+        quarantined=sorted(row["id"] for row in parsed if "quarantined" in row),
     )
     ids = {p["id"] for p in pieces}
     records = (record for path in chunks for row, record in parse.staged(path) if row["id"] in ids)
     counts = [min(SHARD_PIECES, len(pieces) - i) for i in range(0, len(pieces), SHARD_PIECES)]
     shards = [_shard(records, count, stage, out / f"shard-{i:05d}.array_record") for i, count in enumerate(counts)]
-    manifest = {"version": VERSION, "inputs": plan.inputs([row["source"] for row in parsed]), "shards": shards}
-    manifest |= {"pieces": pieces}
+    manifest = {"version": VERSION, "inputs": plan.inputs([row["read"] for row in parsed]), "licence": plan.licence}
+    manifest |= {"shards": shards, "pieces": pieces}
     fields = dataclasses.asdict(report)
     del fields["unchanged"]
     for name, text in (
         (REPORT, json.dumps(fields, indent=1) + "\n"),
-        (MANIFEST, _lines({"digest": digest_of(manifest), **manifest})),
+        (MANIFEST, as_text({"digest": digest_of(manifest), **manifest})),
     ):
         (stage / name).write_text(text)  # staged first: what is killed here leaves nothing beside the shards
         os.replace(stage / name, out / name)
@@ -174,8 +178,8 @@ def _shard(records: Iterator[bytes], count: int, stage: Path, path: Path) -> dic
     return {"name": path.name, "records": count, "bytes": path.stat().st_size}
 
 
-def _lines(manifest: dict[str, Any]) -> str:
-    """JSON with one piece a line."""
+def as_text(manifest: dict[str, Any]) -> str:
+    """A manifest as JSON with one piece a line."""
     head = json.dumps({k: v for k, v in manifest.items() if k != "pieces"}, indent=1)
     pieces = ",\n".join(json.dumps(p) for p in manifest["pieces"])
     return f'{head[:-2]},\n "pieces": [\n{pieces}\n]}}\n'

@@ -18,7 +18,7 @@ from aurljax.music.score import Score
 
 __all__ = ["Corpus", "CorpusError", "Piece", "digest", "pack", "unpack"]
 
-VERSION = 2
+VERSION = 3
 MANIFEST = "manifest.json"
 SHARD_PIECES = 1024  # pieces in every shard but the last
 SPLITS = ("train", "valid", "test")
@@ -36,11 +36,13 @@ class Piece:
     split: str
     digest: str  # of the music
     cluster: str  # equal for pieces that are one tune
-    source: str  # sha256 of the file it was read from
+    source: str  # sha256 of its file
     notes: int
     tracks: int
     bars: int
     seconds: float
+    meters: dict[str, int]  # bars by meter, "3/4"
+    programs: dict[str, int]  # notes by General MIDI program, "0" to "127"; those of drums under "drums"
 
 
 class Corpus:
@@ -63,6 +65,11 @@ class Corpus:
     def digest(self) -> str:
         """Hex hash of every piece's music, source, place and split."""
         return self.manifest["digest"]
+
+    @property
+    def licence(self) -> str:
+        """The note on its licence that was given to ingest, or nothing."""
+        return self.manifest["licence"]
 
     def __len__(self) -> int:
         return len(self.pieces)

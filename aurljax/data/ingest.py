@@ -13,12 +13,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from aurljax.data import parse, sources, workers
+from aurljax.data import files, parse, sources, workers
 from aurljax.data import splits as tables
-from aurljax.data.assemble import REPORT, Plan, Report, assemble
+from aurljax.data.assemble import REPORT, Plan, Report, as_text, assemble
 from aurljax.data.corpus import MANIFEST, Corpus, CorpusError
 from aurljax.data.workers import cores
 from aurljax.errors import UserError
@@ -43,6 +43,7 @@ def ingest(
     beats: str | None = None,
     chords: str | None = None,
     limits: Limits = LIMITS,
+    licence: str = "",
     timeout: float = 60.0,
     progress: Progress = lambda done, total: None,
 ) -> Report:
@@ -53,13 +54,13 @@ def ingest(
     follow it, and are left out where they would join tunes of several splits.
     `beats`: the pattern of a file in each file's folder ({stem}: its name) on whose beats it is laid out anew.
     `chords`: such a pattern of a file of chord labels, which become its markers.
-    `limits`: what a file may hold at most.
+    `limits`: what a file may hold at most. `licence`: a note for the manifest; a corpus that is complete takes it over.
     `workers`: processes, None for one a core; `timeout`: seconds for a file; `progress(done, total)` counts files.
     Equal music is kept once. The corpus is the same whatever the workers and interruptions. UserError, and no corpus,
     if no file can be read or `out` cannot be written or holds something else.
     """
     beside = {what: pattern for what, pattern in (("beats", beats), ("chords", chords)) if pattern is not None}
-    plan, out = _plan(paths, splits, fractions, earlier, beside, limits), Path(out)
+    plan, out = _plan(paths, splits, fractions, earlier, beside, limits, licence), Path(out)
     try:
         if (out / MANIFEST).exists():
             return _already(plan, out)
@@ -77,6 +78,7 @@ def _plan(
     earlier: str | os.PathLike | None,
     beside: dict[str, str],
     limits: Limits,
+    licence: str,
 ) -> Plan:
     if splits is not None and earlier is not None:
         raise UserError("splits: a table of splits and an earlier corpus cannot both decide; give one of them")
@@ -86,28 +88,35 @@ def _plan(
     if not found:
         raise UserError("paths: name no MIDI file; give files, folders or patterns")
     if splits is None:
-        return Plan(found, (), None, tuple(fractions), None if earlier is None else Corpus(earlier), beside, limits)
+        before = None if earlier is None else Corpus(earlier)
+        return Plan(found, (), None, tuple(fractions), before, beside, limits, licence)
     chosen = tables.assign([id for id, _ in found], tables.read(splits), splits)
     unnamed = tuple(id for id, _ in found if id not in chosen)
-    return Plan([f for f in found if f[0] in chosen], unnamed, chosen, tuple(fractions), None, beside, limits)
+    return Plan([f for f in found if f[0] in chosen], unnamed, chosen, tuple(fractions), None, beside, limits, licence)
 
 
 def _already(plan: Plan, out: Path) -> Report:
     """The report of a corpus that is complete; UserError if it was made of something else."""
     corpus = Corpus(out)
     corpus.check()
-    if corpus.manifest["inputs"] != plan.inputs([_source(path, plan.beside) for _, path in plan.found]):
-        raise UserError(f"{out}: holds a corpus of other files or splits; choose another folder or delete this one")
-    shutil.rmtree(out / STAGING, ignore_errors=True)
     try:
-        return Report(**json.loads((out / REPORT).read_text()), unchanged=True)
+        report = Report(**json.loads((out / REPORT).read_text()))
     except (OSError, ValueError, TypeError) as e:
         raise CorpusError(f"{out / REPORT}: cannot be read ({e}); delete {out} and run again") from e
+    unread = set(report.quarantined)  # nor were they hashed
+    shas = ["" if id in unread else _source(path, plan.beside) for id, path in plan.found]
+    if corpus.manifest["inputs"] != plan.inputs(shas):
+        raise UserError(f"{out}: holds a corpus of other files or splits; choose another folder or delete this one")
+    shutil.rmtree(out / STAGING, ignore_errors=True)
+    same = plan.licence in ("", corpus.licence)
+    if not same:
+        files.write(out / MANIFEST, as_text({**corpus.manifest, "licence": plan.licence}).encode())
+    return replace(report, unchanged=same)
 
 
 def _source(path: str, beside: dict[str, str]) -> str:
     try:
-        return parse.source(path, beside)[0]
+        return parse.source(path, beside)[1]
     except OSError:
         return ""
 

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from aurljax.data import files, record, similar
+from aurljax.data import contents, files, record, similar
 from aurljax.music import beats, chords, labels, lenient, midi, scan, score, sidecar, words
 
 Row = dict[str, Any]
+UNREAD = {"source": "", "read": ""}
 _SIZE = struct.Struct("<Q")
 
 
@@ -26,7 +27,7 @@ def chunk(task: dict[str, Any], at: Callable[[int], None]) -> int:
         if reason is None:
             at(i)
         row, packed = (
-            ({"source": "", "skipped": reason}, b"")
+            ({**UNREAD, "skipped": reason, "quarantined": True}, b"")
             if reason
             else _file(path, task["beside"], midi.Limits(**task["limits"]))
         )
@@ -46,27 +47,28 @@ def staged(path: Path) -> Iterator[tuple[Row, bytes]]:
         at += row["bytes"]
 
 
-def source(path: str, beside: dict[str, str]) -> tuple[str, bytes]:
-    """(sha256, bytes) of a file, the hash also over the files beside it, {what: pattern}; raises OSError."""
+def source(path: str, beside: dict[str, str]) -> tuple[str, str, bytes]:
+    """(sha256 of a file, of it and the files beside it, {what: pattern}, its bytes); raises OSError."""
     data = Path(path).read_bytes()
     sha = hashlib.sha256(data)
+    own = sha.hexdigest()
     for what, pattern in beside.items():
         with contextlib.suppress(sidecar.SidecarError):
             sha.update(sidecar.beside(path, pattern, what).read_bytes())
-    return sha.hexdigest(), data
+    return own, sha.hexdigest(), data
 
 
 def version() -> str:
     """Changes with the code that parses a file."""
-    return files.code(beats, chords, labels, sidecar, midi, lenient, scan, words, score, record, similar)
+    return files.code(beats, chords, labels, sidecar, midi, lenient, scan, words, score, record, similar, contents)
 
 
 def _file(path: str, beside: dict[str, str], limits: midi.Limits) -> tuple[Row, bytes]:
     try:
-        sha, data = source(path, beside)
+        own, read, data = source(path, beside)
     except OSError as e:
-        return {"source": "", "skipped": f"cannot be read ({e.strerror})"}, b""
-    row = {"source": sha}
+        return {**UNREAD, "skipped": f"cannot be read ({e.strerror})"}, b""
+    row = {"source": own, "read": read}
     try:
         piece, repairs = midi.read(data, path, limits)
         if not len(piece):
@@ -79,6 +81,8 @@ def _file(path: str, beside: dict[str, str], limits: midi.Limits) -> tuple[Row, 
             "tracks": len(piece.tracks),
             "bars": piece.bar_count,
             "seconds": round(float(piece.seconds(piece.end)), 3),
+            "meters": contents.meters(piece),
+            "programs": contents.programs(piece),
             "sketch": similar.packed(similar.sketch(piece)),
         }
         return {**row, "repairs": repairs}, record.pack(piece)
@@ -87,7 +91,7 @@ def _file(path: str, beside: dict[str, str], limits: midi.Limits) -> tuple[Row, 
     except sidecar.SidecarError as e:
         return {**row, "skipped": str(e)}, b""
     except Exception as e:  # an error of our own in one file must not cost the other thousands
-        return {**row, "skipped": f"the reader failed ({type(e).__name__}: {e})"}, b""
+        return {**row, "skipped": f"the reader failed ({type(e).__name__}: {e})", "quarantined": True}, b""
 
 
 def _annotated(piece: score.Score, path: str, beside: dict[str, str], repairs: list[str]) -> score.Score:

@@ -98,6 +98,7 @@ class Dataset:
         names = ("split", "length", "batch_size", "seed", "transpose", "shuffle", "steps", "buckets")
         return {
             "corpora": [source.corpus.digest for source in self.sources],
+            "licences": [source.corpus.licence for source in self.sources],
             "shares": [float(share) for share in self.shares],
             "codec": self.codec.fingerprint,
             "windows": [source.windows.digest for source in self.sources],

@@ -85,15 +85,9 @@ def pairs(sketches: Sequence[np.ndarray]) -> list[tuple[int, int]]:
 
 def clusters(count: int, linked: list[tuple[int, int]]) -> list[int]:
     """[count] for each piece the first piece that pairs lead to: equal numbers are one cluster."""
-    parent = list(range(count))
+    from scipy.sparse import coo_array  # here: reading a corpus needs none of it
+    from scipy.sparse.csgraph import connected_components
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for a, b in linked:
-        a, b = sorted((root(a), root(b)))
-        parent[b] = a
-    return [root(i) for i in range(count)]
+    a, b = np.array(linked, np.int32).reshape(-1, 2).T
+    _, labels = connected_components(coo_array((np.ones(len(a), bool), (a, b)), (count, count)), directed=False)
+    return np.unique(labels, return_index=True)[1][labels].tolist()

@@ -30,12 +30,12 @@ def piano_roll(score: Score, path: str | os.PathLike, title: str = "", bars_per_
 
     Raises UserError where the score is empty, the path cannot be written or matplotlib is missing.
     """
-    _save(draw_roll(score, title, bars_per_row), path)
+    save(draw_roll(score, title, bars_per_row), path)
 
 
 def draw_roll(score: Score, title: str = "", bars_per_row: int = 12) -> Figure:
     """The figure of `piano_roll`: one axes per row of at most `bars_per_row` bars, x in ticks, y in semitones."""
-    figure_type = _matplotlib().figure.Figure
+    figure_type = load_matplotlib().figure.Figure
     if not len(score):
         raise UserError("a score without notes has no piano roll: draw one with notes")
     lines = score.bar_ticks
@@ -69,12 +69,12 @@ def before_and_after(
 
     Both have one resolution. Raises UserError as `piano_roll` does.
     """
-    _save(draw_change(before, after, title, bars), path)
+    save(draw_change(before, after, title, bars), path)
 
 
 def draw_change(before: Score, after: Score, title: str = "", bars: tuple[int, int] = (0, 4)) -> Figure:
     """The figure of `before_and_after`: two axes, x in ticks, y in semitones."""
-    figure_type = _matplotlib().figure.Figure
+    figure_type = load_matplotlib().figure.Figure
     if not len(before) or before.resolution != after.resolution:
         raise UserError("before and after: scores with notes and of one resolution can be compared")
     lines = before.bar_ticks
@@ -104,7 +104,7 @@ def _draw_outlines(axes: Axes, score: Score, y: np.ndarray) -> None:
     end = score.onset + score.duration
     seen = (end > left) & (score.onset < right)
     for start, stop, line in zip(score.onset[seen], end[seen], y[seen], strict=True):
-        axes.add_patch(_matplotlib().patches.Rectangle(
+        axes.add_patch(load_matplotlib().patches.Rectangle(
             (start, line + 0.12), stop - start, 0.76, fill=False, edgecolor=INK, lw=0.5, ls=(0, (2, 1.5)), zorder=4,
         ))  # fmt: skip
 
@@ -217,7 +217,7 @@ def loss_curve(
 
     `records` are those of metrics.jsonl: {"step": ..., "loss": ..., "valid_loss": ...}, each key where it was measured.
     """
-    figure = _matplotlib().figure.Figure(figsize=(8, 4.5), dpi=110, facecolor=PAPER)
+    figure = load_matplotlib().figure.Figure(figsize=(8, 4.5), dpi=110, facecolor=PAPER)
     axes = figure.add_axes((0.08, 0.12, 0.72, 0.76), facecolor=PAPER)
     records, values = list(records), list((floors or {}).values())
     for key, label, style in (
@@ -239,11 +239,9 @@ def loss_curve(
     axes.set_xlabel("step", color=INK)
     axes.set_title("nats per token", loc="left", weight="bold", size=11, color=INK)
     axes.grid(axis="y", color="#e3e0d6", lw=0.6)
-    axes.tick_params(colors=FAINT, labelcolor=INK, labelsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#b9b6ab")
+    plain(axes)
     axes.legend(fontsize=9, labelcolor=INK, loc="upper right", facecolor=PAPER, edgecolor="none", framealpha=1)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_floors(axes: Axes, floors: Mapping[str, float], bottom: float, top: float, gap: float = 0.06) -> None:
@@ -260,7 +258,15 @@ def _draw_floors(axes: Axes, floors: Mapping[str, float], bottom: float, top: fl
         )  # fmt: skip
 
 
-def _matplotlib():
+def plain(axes: Axes) -> None:
+    """Takes away what tells nothing."""
+    axes.tick_params(colors=FAINT, labelcolor=INK, labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#b9b6ab")
+
+
+def load_matplotlib():
+    """The package, imported; UserError where it is missing."""
     try:
         import matplotlib.figure
     except ImportError:
@@ -268,7 +274,8 @@ def _matplotlib():
     return matplotlib
 
 
-def _save(figure: Figure, path: str | os.PathLike) -> None:
+def save(figure: Figure, path: str | os.PathLike) -> None:
+    """Writes a figure in the format of the name's ending; UserError where that cannot be."""
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
