@@ -35,18 +35,14 @@ class Plan:
     licence: str = ""  # a note
 
     def inputs(self, shas: list[str]) -> str:
-        """Hex hash of all that the pieces follow from; `shas` are the sha256 of the files found (and their beats)."""
+        """Hex hash of all that the pieces follow from; `shas` are the sha256 of the files found (and of those beside them)."""
         how = self.fractions if self.splits is None else self.splits
         before = self.earlier and self.earlier.digest
         text = json.dumps(
-            [VERSION, how, before, self._beside(), dataclasses.asdict(self.limits), [id for id, _ in self.found], shas],
+            [VERSION, how, before, self.beside, dataclasses.asdict(self.limits), [id for id, _ in self.found], shas],
             sort_keys=True,
         )
         return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-    def _beside(self) -> str | dict[str, str] | None:
-        """The patterns as older corpora hold them: that of beats alone, or nothing."""
-        return self.beside if "chords" in self.beside else self.beside.get("beats")
 
     def tunes(self, read: list[parse.Row]) -> Tunes:
         """Split and cluster of every music that was read."""
