@@ -35,7 +35,7 @@ class Plan:
     licence: str = ""  # a note
 
     def inputs(self, shas: list[str]) -> str:
-        """Hex hash of all that the pieces follow from; `shas` are the sha256 of the files found (and of those beside them)."""
+        """Hex hash of all that the pieces follow from; `shas` are the sha256 of the files found and those beside them."""
         how = self.fractions if self.splits is None else self.splits
         before = self.earlier and self.earlier.digest
         text = json.dumps(
