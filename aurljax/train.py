@@ -21,7 +21,7 @@ from etils import epath
 
 from aurljax import checkpoint, mesh, params, state, step
 from aurljax.checkpoint import Checkpoints
-from aurljax.config import Config, Parts, build, differences, to_dict
+from aurljax.config import Config, Parts, build, differences, from_dict, to_dict
 from aurljax.data import pipeline
 from aurljax.data.corpus import Corpus
 from aurljax.data.pipeline import Dataset
@@ -154,7 +154,7 @@ def begin(parts: Parts, workdir: epath.Path, data: Dataset, progress: Progress) 
 
 def same_run(found: checkpoint.Saved, parts: Parts, workdir: epath.Path) -> None:
     """Refuses a folder whose checkpoint is of another model or codec."""
-    old, new = found.metadata["config"]["model"], to_dict(parts.config)["model"]
+    old, new = (to_dict(c)["model"] for c in (from_dict(found.metadata["config"]), parts.config))
     if other := differences(old, new, "model."):
         raise UserError(f"{workdir} holds a run of another model ({'; '.join(other)}); choose another folder")
     checkpoint.check_codec(found, parts.codec)

@@ -14,7 +14,7 @@ import pytest
 from aurljax import losses, params
 from aurljax import mesh as meshes
 from aurljax.errors import UserError
-from aurljax.models import Inputs, family
+from aurljax.models import Inputs, decoder, family, intervals
 from aurljax.models.cache import grow
 from aurljax.models.transformer import unrolled
 
@@ -22,6 +22,8 @@ DECODER = family("decoder")
 CONFIG = DECODER.config(
     vocab=37, features=(("beat", 5), ("bar", 7)), d_model=32, layers=2, heads=8, kv_heads=4, d_ff=48
 )
+PITCHED = replace(CONFIG, features=(*CONFIG.features, ("last", 25), ("above", 25)), pitch_ids=(5, 24),
+                  pitch_features=("last", "above"))  # fmt: skip
 ROWS, T = 8, 24
 
 
@@ -44,7 +46,7 @@ def pack(lengths=(T,), seed=0, rows=ROWS):
     def tile(x, dtype=np.int32):
         return np.tile(x.astype(dtype), (rows, 1))
 
-    features = {name: rng.integers(0, size, (rows, T)).astype(np.int32) for name, size in CONFIG.features}
+    features = {name: rng.integers(0, size, (rows, T)).astype(np.int32) for name, size in PITCHED.features}
     return Batch(
         ids[:, :-1].astype(np.int32),
         ids[:, 1:].astype(np.int32),
@@ -171,9 +173,11 @@ def test_a_row_in_a_batch_is_the_row_alone(single):
 # ---- every parameter and option does something ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
-def test_every_parameter_has_a_gradient(tie, single):
-    config = replace(CONFIG, tie_embeddings=tie)
+@pytest.mark.parametrize(
+    "config", [CONFIG, replace(CONFIG, tie_embeddings=False), replace(PITCHED, rotary_pitch=0.5, interval_head=True)],
+    ids=["tied", "untied", "pitched"],
+)  # fmt: skip
+def test_every_parameter_has_a_gradient(config, single):
     _, gradient = loss_and_gradient(config, create(config), meshes.place(pack()))
     for path, g in jax.tree_util.tree_leaves_with_path(gradient):
         assert np.isfinite(g).all() and np.abs(g).max() > 0, path
@@ -238,6 +242,68 @@ def test_dropout_needs_a_key_and_follows_it(single):
     np.testing.assert_allclose(a, logits(scanned, create(scanned), batch, None, jax.random.key(1))[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("change", [dict(rotary_pitch=0.5), dict(interval_head=True)], ids=str)
+def test_what_is_reckoned_in_intervals_is_the_same_in_every_key(change, single):
+    """With what knows absolute pitches taken away, music a third higher has its probabilities a third higher."""
+    config = replace(PITCHED, layers=1, tie_embeddings=False, **change)
+    first, count = config.pitch_ids
+    weights, batch = create(config), pack()
+    base = weights["embed"]["tokens"]
+    weights["embed"]["tokens"] = base.at[first : first + count].set(base[first])
+    weights["embed"]["feature_last"] *= 0
+    weights["embed"]["feature_above"] *= 0
+    weights["head"] = weights["head"].at[:, first : first + count].set(weights["head"][:, first, None])
+
+    def music(up, seed=0):
+        rng = np.random.default_rng(seed)
+        pitch, last, above = (rng.integers(0, count - 3, (ROWS, T)).astype(np.int32) for _ in range(3))
+        none = rng.random((ROWS, T)) < 0.2
+        features = {"last": last + up, "above": np.where(none, count, above + up).astype(np.int32)}
+        return batch._replace(tokens=np.where(none, 3, first + pitch + up).astype(np.int32),
+                              features=batch.features | features)  # fmt: skip
+
+    low, high = (forward(config, weights, music(up)) for up in (0, 3))
+    pitches = slice(first, first + count - 3)
+    moved = slice(first + 3, first + count)
+    np.testing.assert_allclose(low[..., pitches], high[..., moved], atol=2e-5)
+    np.testing.assert_allclose(low[..., :first], high[..., :first], atol=2e-5)
+    assert np.abs(low - forward(config, weights, music(0, seed=1))).max() > 1e-3
+
+
+def test_the_interval_head_scores_intervals():
+    rng = np.random.default_rng(0)
+    w, h = rng.normal(size=(6, 2, 2 * 24 - 1)).astype("f"), rng.normal(size=(2, 5, 6)).astype("f")
+    base = rng.integers(-1, 24, (2, 5, 2))
+    with meshes.use(meshes.make()):
+        found = np.asarray(jax.jit(intervals.logits, static_argnums=(3, 4, 5))(w, h, base, 5, 37, "float32"))
+    expected = np.zeros((2, 5, 37))
+    for at in np.ndindex(2, 5):
+        for kind, b in enumerate(base[at]):
+            for p in range(24 * (b >= 0)):
+                expected[at][5 + p] += h[at] @ w[:, kind, p - b + 23]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_what_is_left_out_in_training_is_left_out_whole(single):
+    """Embeddings of ids and features, and the blocks of a row."""
+    key, batch = jax.random.key(0), meshes.place(pack())
+    config = replace(PITCHED, input_dropout=0.5)
+    tables = {
+        name: jnp.eye(size, 32) for name, size in [("tokens", 37)] + [(f"feature_{n}", s) for n, s in config.features]
+    }
+    inputs = Inputs(batch.tokens, batch.positions, batch.features, batch.segments)
+    h = np.asarray(decoder._embedded(config, tables, inputs, key)) / 32**0.5
+    assert set(np.unique(h.round(3))) <= set(range(0, 11, 2)) and 0.4 < (h.sum() / 2) / (5 * ROWS * T) < 0.6
+    weights = create(CONFIG)
+    plain = forward(CONFIG, weights, pack())
+    out = np.asarray(logits(replace(CONFIG, layers=1, layer_dropout=0.6), weights, batch, None, key)[0])
+    one = forward(replace(CONFIG, layers=1), weights, pack())
+    bare = jax.tree.map(lambda x: x * 0, weights["body"]["layers"])
+    none = forward(replace(CONFIG, layers=1), weights | {"body": weights["body"] | {"layers": bare}}, pack())
+    kept = np.abs(out - none).max((1, 2)) > 1e-3
+    assert 0 < kept.sum() < ROWS and np.abs(out - one).max() > 1e-3 and plain.shape == out.shape
+
+
 # ---- ways of computing that must agree ------------------------------------------------------------------------------
 
 
@@ -280,12 +346,14 @@ def test_every_mesh_computes_the_same(shape):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(a).max()), gradient, g)
 
 
+@pytest.mark.parametrize("model", [CONFIG, replace(PITCHED, rotary_pitch=0.5, interval_head=True)],
+                         ids=["plain", "pitched"])  # fmt: skip
 @pytest.mark.parametrize("rows", [1, ROWS])
-def test_cached_decoding_is_the_full_forward(rows, mesh):
+def test_cached_decoding_is_the_full_forward(rows, model, mesh):
     """Left-padded prompts of uneven lengths, prefilled, then one token at a time through a cache that grows."""
     if rows == 1 and mesh.size > 1:
         pytest.skip("one row is not divided")
-    config = replace(CONFIG, scan=True)
+    config = replace(model, scan=True)
     trained = create(config)
     full = np.asarray(logits(config, trained, meshes.place(pack(rows=rows)))[0])
     config, weights = DECODER.prepare(config, trained)
@@ -355,6 +423,10 @@ def test_cross_entropy_is_minus_the_log_probability():
         (dict(dtype="float16"), "choose one of float32, bfloat16"),
         (dict(attention="flash"), "choose one of auto, xla, blocks"),
         (dict(dropout=1.0), "dropout = 1.0"),
+        (dict(layer_dropout=1.0), "layer_dropout = 1.0"),
+        (dict(input_dropout=-0.1), "input_dropout = -0.1"),
+        (dict(rotary_pitch=0.5), "rotary_pitch: this codec tells of no pitches"),
+        (dict(interval_head=True), "interval_head: this codec tells of no pitches"),
         (dict(layers=0), "layers = 0"),
         (dict(vocab=1), "vocab = 1"),
     ],

@@ -16,16 +16,19 @@ from aurljax import params as weights
 from aurljax.errors import UserError
 from aurljax.models.attention import BACKENDS, Mask, attention
 from aurljax.models.cache import Cache, cached_attention, new_cache
-from aurljax.models.heads import rotary, split_heads
+from aurljax.models.heads import Angles, join, rotary, rotary_pitch, split_heads
 from aurljax.models.layers import DTYPES, carrier, dropout, gated, linear, norm
 from aurljax.params import Param, Tree
 
 STREAM = ("batch", None, None)
+Pitches = tuple[jax.Array, jax.Array]  # [B, T, 1] of the ids and [B, T, F] to reckon the next ones from; -1: none
 
 
 @dataclass(frozen=True, kw_only=True)
 class BodyConfig:
-    """Sizes and ways of computing. dtype: of matrix operands; parameters are float32. attention: a backend or "auto"."""
+    """Sizes and ways of computing. dtype: of matrix operands; parameters are float32. attention: a backend or "auto".
+    rotary_pitch: share of each head's pairs that pitches turn, not positions. layer_dropout: share of the blocks' outputs
+    left out, by row, the last block's; of the first ones less (Huang et al. 2016)."""
 
     d_model: int = 256
     layers: int = 4
@@ -38,6 +41,8 @@ class BodyConfig:
     attention: str = "auto"
     dropout: float = 0.0
     rope_theta: float = 10_000.0
+    rotary_pitch: float = 0.0
+    layer_dropout: float = 0.0
 
     def __post_init__(self):
         for field in ("d_model", "layers", "heads", "kv_heads", "d_ff"):
@@ -54,13 +59,20 @@ class BodyConfig:
         _require(self.dtype in DTYPES, f"dtype = {self.dtype!r}: choose one of {', '.join(DTYPES)}")
         known = ("auto", *BACKENDS)
         _require(self.attention in known, f"attention = {self.attention!r}: choose one of {', '.join(known)}")
-        _require(0 <= self.dropout < 1, f"dropout = {self.dropout}: must be at least 0 and below 1")
+        for field in ("dropout", "layer_dropout", "rotary_pitch"):
+            value = getattr(self, field)
+            _require(0 <= value < 1, f"{field} = {value}: must be at least 0 and below 1")
         _require(self.rope_theta > 1, f"rope_theta = {self.rope_theta}: must be above 1")
 
     @property
     def head_width(self) -> int:
         """Width of one head."""
         return self.d_model // self.heads
+
+    @property
+    def pitch_pairs(self) -> int:
+        """How many pairs of each head pitches turn; at least one is left to positions."""
+        return min(round(self.rotary_pitch * (self.head_width // 2)), self.head_width // 2 - 1)
 
 
 def _require(holds: bool, sentence: str) -> None:
@@ -96,21 +108,23 @@ def body(
     mask: Mask,
     cache: Cache | None = None,
     key: jax.Array | None = None,
+    pitches: Pitches | None = None,
 ) -> tuple[jax.Array, Cache | None]:
     """Embeddings h [B, T, d] -> normed outputs [B, T, d] and the cache with T more slots.
 
-    With a cache, positions and mask follow from its index and start. A key turns dropout on.
+    With a cache, positions and mask follow from its index and start. A key turns dropout on. `pitches` are read if
+    `rotary_pitch` is set: keys are turned by those of the ids, queries by those to reckon from.
     """
     if cache is not None:
         positions = cache.index + jnp.arange(h.shape[1]) - cache.start[:, None]
-    angles = rotary(positions, c.head_width, c.rope_theta)
+    angles = _angles(c, positions, pitches)
     h = h.astype(carrier(c.dtype))
 
     def block(h, w, number):
         keys = [None] * 2 if key is None else jax.random.split(jax.random.fold_in(key, number))
         q, k, v = _heads(c, w["attention"], h, angles)
         seen = attention(q, k, v, mask, c.attention, c.dtype)
-        return _mlp(c, w["mlp"], _join(c, w["attention"], h, seen, keys[0]), keys[1])
+        return _mlp(c, w["mlp"], _join(c, w["attention"], h, seen, keys[0], number), keys[1], number)
 
     if cache is not None:
         h, cache = _with_cache(c, params["layers"], h, angles, cache)
@@ -124,6 +138,16 @@ def body(
     return norm(h, params["norm"]), cache
 
 
+def _angles(c: BodyConfig, positions: jax.Array, pitches: Pitches | None) -> tuple[Angles, Angles]:
+    """Of queries and of keys."""
+    n = c.pitch_pairs
+    of_slot = rotary(positions, c.head_width - 2 * n, c.rope_theta)
+    if not n:
+        return of_slot, of_slot
+    keys, queries = pitches
+    return join(of_slot, rotary_pitch(queries, n)), join(of_slot, rotary_pitch(keys, n))
+
+
 def _with_cache(c: BodyConfig, layers: Tree, h: jax.Array, angles, cache: Cache) -> tuple[jax.Array, Cache]:
     ks, vs = [], []
     layers = weights.unstack(layers) if c.scan else layers
@@ -131,7 +155,7 @@ def _with_cache(c: BodyConfig, layers: Tree, h: jax.Array, angles, cache: Cache)
         w = layers[str(i)]
         q, k, v = _heads(c, w["attention"], h, angles)
         seen, k, v = cached_attention(q, k, v, cache, i, c.attention, c.dtype)
-        h = _mlp(c, w["mlp"], _join(c, w["attention"], h, seen, None), None)
+        h = _mlp(c, w["mlp"], _join(c, w["attention"], h, seen))
         ks.append(k)
         vs.append(v)
     return h, cache.replace(k=tuple(ks), v=tuple(vs), index=cache.index + h.shape[1])
@@ -142,13 +166,21 @@ def _heads(c: BodyConfig, w: Tree, h: jax.Array, angles) -> tuple[jax.Array, jax
     return split_heads(linear(norm(h, w["norm"]), w["qkv"], ("batch", None, "heads", None, None), c.dtype), angles)
 
 
-def _join(c: BodyConfig, w: Tree, h: jax.Array, seen: jax.Array, key) -> jax.Array:
-    return h + dropout(linear(seen.swapaxes(1, 2), w["out"], STREAM, c.dtype), c.dropout, key)
+def _join(c: BodyConfig, w: Tree, h: jax.Array, seen: jax.Array, key=None, number=0) -> jax.Array:
+    return _add(c, h, linear(seen.swapaxes(1, 2), w["out"], STREAM, c.dtype), key, number)
 
 
-def _mlp(c: BodyConfig, w: Tree, h: jax.Array, key) -> jax.Array:
+def _mlp(c: BodyConfig, w: Tree, h: jax.Array, key=None, number=0) -> jax.Array:
     x = gated(linear(norm(h, w["norm"]), w["up"], ("batch", None, None, "mlp"), c.dtype))
-    return h + dropout(linear(x, w["down"], STREAM, c.dtype), c.dropout, key)
+    return _add(c, h, linear(x, w["down"], STREAM, c.dtype), key, number)
+
+
+def _add(c: BodyConfig, h: jax.Array, x: jax.Array, key, number) -> jax.Array:
+    """h and what a layer says, x, with dropout."""
+    x = dropout(x, c.dropout, key)
+    if key is not None and c.layer_dropout:
+        x = dropout(x, c.layer_dropout * (number + 1) / c.layers, jax.random.fold_in(key, 1), axes=1)
+    return h + x
 
 
 def init_cache(c: BodyConfig, batch: int, length: int, dtype=None) -> Cache:

@@ -74,6 +74,7 @@ class Grammar:
     """The automaton of a vocabulary; `bar_lengths` gives the bar length in positions of each meter id."""
 
     shortest = NEED["begin"]  # ids of the shortest piece
+    pitch_features = ("last",)
 
     def __init__(self, vocabulary: Vocabulary, bar_lengths: np.ndarray):
         v, phase = vocabulary, {p: i for i, p in enumerate(PHASES)}

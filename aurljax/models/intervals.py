@@ -1,0 +1,38 @@
+"""Scores of pitches by their intervals from pitches that are known: a head that is the same in every key."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from aurljax.models.layers import linear
+from aurljax.params import Param
+
+
+def spec(width: int, kinds: int, count: int) -> Param:
+    """A score of each interval from -(count - 1) to count - 1, for each kind of pitch to reckon from; at first none."""
+    return Param((width, kinds, 2 * count - 1), ("embed", None, None), init="zeros")
+
+
+def logits(w: jax.Array, h: jax.Array, base: jax.Array, first: int, vocab: int, dtype: str) -> jax.Array:
+    """h [B, T, d] -> [B, T, vocab] float32: at id `first` + p the scores of p - base, summed over base [B, T, kinds].
+
+    A negative base scores nothing; nor do ids that are no pitches.
+    """
+    count = (w.shape[-1] + 1) // 2
+    scores = linear(h, w, ("batch", None, None, None), dtype, "float32")
+    of_pitch = jnp.where(base[..., None] >= 0, shifted(scores, count - 1 - jnp.maximum(base, 0), count), 0).sum(-2)
+    return jnp.pad(of_pitch, ((0, 0), (0, 0), (first, vocab - first - count)))
+
+
+def shifted(x: jax.Array, start: jax.Array, size: int) -> jax.Array:
+    """x[..., start : start + size] for each start [...] in 0..x.shape[-1] - size.
+
+    A bit of `start` at a time: selections of whole slices, which vectorise where a gather would go number by number.
+    """
+    bits = (x.shape[-1] - size).bit_length()
+    x = jnp.pad(x, (*[(0, 0)] * (x.ndim - 1), (0, size + (1 << bits) - 1 - x.shape[-1])))
+    for bit in reversed(range(bits)):
+        far = (start >> bit & 1)[..., None] == 1
+        x = jnp.where(far, x[..., 1 << bit :], x[..., : x.shape[-1] - (1 << bit)])
+    return x
