@@ -432,6 +432,6 @@ def test_the_jsb_converter_refuses_other_files(tmp_path, capsys):
 
     (tmp_path / "a.json").write_text('{"train": [[[60, 55]]], "valid": [], "test": []}')
     for path, said in ((tmp_path / "none.json", "none.json"), (tmp_path / "a.json", "piece 0 of train")):
-        assert jsb.main([str(path), str(tmp_path / "out")]) == 2
+        assert jsb.main(["midi", str(path), str(tmp_path / "out")]) == 2
         assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

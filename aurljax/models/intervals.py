@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -26,13 +28,23 @@ def logits(w: jax.Array, h: jax.Array, base: jax.Array, first: int, vocab: int, 
 
 
 def shifted(x: jax.Array, start: jax.Array, size: int) -> jax.Array:
-    """x[..., start : start + size] for each start [...] in 0..x.shape[-1] - size.
+    """x[..., start : start + size] for each start [...] in 0..x.shape[-1] - size."""
+    return _shifted(x, start, size, x.shape[-1])
 
-    A bit of `start` at a time: selections of whole slices, which vectorise where a gather would go number by number.
-    """
-    bits = (x.shape[-1] - size).bit_length()
-    x = jnp.pad(x, (*[(0, 0)] * (x.ndim - 1), (0, size + (1 << bits) - 1 - x.shape[-1])))
-    for bit in reversed(range(bits)):
-        far = (start >> bit & 1)[..., None] == 1
-        x = jnp.where(far, x[..., 1 << bit :], x[..., : x.shape[-1] - (1 << bit)])
-    return x
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _shifted(x, start, size, width):
+    return _read(x, start[..., None] + jnp.arange(size))
+
+
+def _read(x: jax.Array, index: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(x, index, -1, mode="promise_in_bounds")
+
+
+def _shifted_backward(size, width, start, g):
+    """Reads too, where the gradient of a gather would add up number by number."""
+    at = jnp.arange(width) - start[..., None]
+    return jnp.where((at >= 0) & (at < size), _read(g, jnp.clip(at, 0, size - 1)), 0), None
+
+
+_shifted.defvjp(lambda x, start, size, width: (_shifted(x, start, size, width), start), _shifted_backward)
