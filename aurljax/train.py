@@ -140,7 +140,7 @@ def begin(parts: Parts, workdir: epath.Path, data: Dataset, progress: Progress) 
         found = checkpoint.describe(workdir / checkpoint.FOLDER / str(saved[-1]))
         same_run(found, parts, workdir)
         progress.note(f"going on from {found.path}")
-        if changed := differences(found.metadata["config"], tree):
+        if changed := differences(_with_defaults(found), tree):
             progress.note(f"changed since: {'; '.join(changed)}")
         if found.metadata["data"]["corpus"] != data.corpus.digest:
             progress.note(f"the corpus {data.corpus.path} is not the one that step {found.step} was trained on")
@@ -154,10 +154,15 @@ def begin(parts: Parts, workdir: epath.Path, data: Dataset, progress: Progress) 
 
 def same_run(found: checkpoint.Saved, parts: Parts, workdir: epath.Path) -> None:
     """Refuses a folder whose checkpoint is of another model or codec."""
-    old, new = (to_dict(c)["model"] for c in (from_dict(found.metadata["config"]), parts.config))
+    old, new = _with_defaults(found)["model"], to_dict(parts.config)["model"]
     if other := differences(old, new, "model."):
         raise UserError(f"{workdir} holds a run of another model ({'; '.join(other)}); choose another folder")
     checkpoint.check_codec(found, parts.codec)
+
+
+def _with_defaults(found: checkpoint.Saved) -> dict[str, Any]:
+    """The config of a checkpoint; fields that came later are at their defaults."""
+    return to_dict(from_dict(found.metadata["config"]))
 
 
 def evaluate(eval_step: Callable, now: State, valid: Dataset, batches: int) -> step.Metrics:
