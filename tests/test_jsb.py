@@ -85,6 +85,19 @@ def test_one_member_is_the_models_likelihood(models):
     np.testing.assert_allclose(measured, nats + logs[piece.size, ids[-1]] + outside, rtol=1e-4)
 
 
+def test_what_is_generated_step_by_step_is_what_the_measure_expects(models):
+    """Greedy draws through cache and grammar are the likeliest ids of the plain forward pass."""
+    one = models[0]
+    score = one.generate(1, prompt=jsb.score(PIECES[2]), seconds=2.0, top_k=1)[0]
+    ids, begun = one.codec.encode(score), 4 * len(PIECES[2]) + 1
+    logs = jsb_score._batch(one, [ids], np.arange(len(one.codec.vocabulary)))[0]
+    pitches = slice(one.codec.vocabulary.id("pitch"), None)
+    assert len(ids) > begun + 40
+    for t in range(begun, len(ids) - 5):  # the last frame is the last by force
+        if ids[t] >= pitches.start:
+            assert logs[t - 1, ids[t]] >= logs[t - 1, pitches].max() - 1e-3
+
+
 def test_members_are_weighed_by_their_past_as_told():
     rng = np.random.default_rng(0)
     logs = np.log(rng.dirichlet(np.ones(SYMBOLS), (3, 20)))

@@ -16,6 +16,7 @@ from aurljax import mesh as meshes
 from aurljax.errors import UserError
 from aurljax.models import Inputs, decoder, family, intervals
 from aurljax.models.cache import grow
+from aurljax.models.heads import join, rotary, rotary_pitch, split_heads
 from aurljax.models.transformer import unrolled
 
 DECODER = family("decoder")
@@ -282,6 +283,30 @@ def test_the_interval_head_scores_intervals():
             for p in range(24 * (b >= 0)):
                 expected[at][5 + p] += h[at] @ w[:, kind, p - b + 23]
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_gradients_written_by_hand_are_those_of_what_they_compute(single):
+    rng = np.random.default_rng(0)
+    x, start = rng.normal(size=(2, 5, 47)).astype("f"), rng.integers(0, 24, (2, 5))
+    weigh = rng.normal(size=(2, 5, 24)).astype("f")
+    plain = intervals._shifted.fun
+    expected = jax.grad(lambda x: (plain(x, start, 24, 47) * weigh).sum())(x)
+    np.testing.assert_allclose(jax.grad(lambda x: (intervals.shifted(x, start, 24) * weigh).sum())(x), expected)
+
+    x, weigh = rng.normal(size=(2, 5, 3, 4, 8)).astype("f"), rng.normal(size=(4, 2, 5, 8)).astype("f")
+    pitch = rng.integers(-1, 24, (2, 2, 5, 1))
+    angles = tuple(
+        join(rotary(np.tile(np.arange(5), (2, 1)), 4, 100.0), rotary_pitch(jnp.asarray(p), 2)) for p in pitch
+    )
+
+    def total(split):
+        def of(x):
+            q, k, v = split(x, angles)
+            return (q * weigh[0][:, None]).sum() + (k * weigh[1][:, None]).sum() + (v**2 * weigh[2][:, None]).sum()
+
+        return jax.grad(of)(x)
+
+    np.testing.assert_allclose(total(split_heads), total(split_heads.fun), atol=1e-5)
 
 
 def test_what_is_left_out_in_training_is_left_out_whole(single):
