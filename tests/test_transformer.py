@@ -246,7 +246,7 @@ def test_dropout_needs_a_key_and_follows_it(single):
 @pytest.mark.parametrize("change", [dict(rotary_pitch=0.5), dict(interval_head=True)], ids=str)
 def test_what_is_reckoned_in_intervals_is_the_same_in_every_key(change, single):
     """With what knows absolute pitches taken away, music a third higher has its probabilities a third higher."""
-    config = replace(PITCHED, layers=1, tie_embeddings=False, **change)
+    config = replace(PITCHED, layers=1, heads=2, kv_heads=2, tie_embeddings=False, **change)
     first, count = config.pitch_ids
     weights, batch = create(config), pack()
     base = weights["embed"]["tokens"]
@@ -273,15 +273,15 @@ def test_what_is_reckoned_in_intervals_is_the_same_in_every_key(change, single):
 
 def test_the_interval_head_scores_intervals():
     rng = np.random.default_rng(0)
-    w, h = rng.normal(size=(6, 2, 2 * 24 - 1)).astype("f"), rng.normal(size=(2, 5, 6)).astype("f")
+    w, h = rng.normal(size=(6, 2, 2 * 20 + 1)).astype("f"), rng.normal(size=(2, 5, 6)).astype("f")
     base = rng.integers(-1, 24, (2, 5, 2))
     with meshes.use(meshes.make()):
-        found = np.asarray(jax.jit(intervals.logits, static_argnums=(3, 4, 5))(w, h, base, 5, 37, "float32"))
+        found = np.asarray(jax.jit(intervals.logits, static_argnums=(3, 4, 5, 6))(w, h, base, 5, 24, 37, "float32"))
     expected = np.zeros((2, 5, 37))
     for at in np.ndindex(2, 5):
         for kind, b in enumerate(base[at]):
-            for p in range(24 * (b >= 0)):
-                expected[at][5 + p] += h[at] @ w[:, kind, p - b + 23]
+            for p in range(max(0, b - 20), min(24, b + 21) * (b >= 0)):
+                expected[at][5 + p] += h[at] @ w[:, kind, p - b + 20]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

@@ -155,6 +155,7 @@ def test_intervals_tell_of_the_other_voices_and_of_motion():
     at = 4 * 4 + 2  # the id after which the third voice's last cell comes
     told = {name: int(values[at]) for name, values in features.items()}
     assert (told["last"], told["age"], told["step"] - STEP) == (48, 2, -2)
+    assert [told[f"sound_{k}"] for k in (1, 2, 3)] == [57, 65, 41]
     assert [told[f"interval_{k}"] - SPAN for k in (1, 2, 3)] == [57 - 48, 65 - 48, 41 - 48]
     assert [told[f"step_{k}"] - STEP for k in (1, 2, 3)] == [2, 3, 1]
     assert [told[f"age_{k}"] for k in (1, 2, 3)] == [4, 1, 1]

@@ -84,7 +84,7 @@ def apply(
     head = params["embed"]["tokens"].T if c.tie_embeddings else params["head"]
     logits = linear(h, head, ("batch", None, "vocab"), c.dtype, "float32")
     if c.interval_head:
-        logits = logits + intervals.logits(params["intervals"], h, pitches[1], c.pitch_ids[0], c.vocab, c.dtype)
+        logits = logits + intervals.logits(params["intervals"], h, pitches[1], *c.pitch_ids, c.vocab, c.dtype)
     return logits, cache
 
 

@@ -18,7 +18,7 @@ def rotary(positions: jax.Array, width: int, theta: float) -> Angles:
 
 
 def rotary_pitch(pitch: jax.Array, pairs: int) -> Angles:
-    """Pitches [B, T, F], negative for none -> [B, T, 2, pairs]: pair i turns by pitch i % F, with a period of `PERIODS`.
+    """Pitches [B, T, F], negative for none -> [B, T, 2, pairs]: pair i turns by pitch i % F, with one of `PERIODS`.
 
     Where queries and keys are turned so, their scores depend on differences of pitch alone. Without a pitch the pair is
     zero: it adds nothing to any score.

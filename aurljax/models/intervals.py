@@ -10,19 +10,23 @@ import jax.numpy as jnp
 from aurljax.models.layers import linear
 from aurljax.params import Param
 
+REACH = 60  # semitones: the widest interval that has a score
+
 
 def spec(width: int, kinds: int, count: int) -> Param:
-    """A score of each interval from -(count - 1) to count - 1, for each kind of pitch to reckon from; at first none."""
-    return Param((width, kinds, 2 * count - 1), ("embed", None, None), init="zeros")
+    """A score of each interval up to `REACH`, for each kind of pitch to reckon from; at first none."""
+    return Param((width, kinds, 2 * min(REACH, count - 1) + 1), ("embed", None, None), init="zeros")
 
 
-def logits(w: jax.Array, h: jax.Array, base: jax.Array, first: int, vocab: int, dtype: str) -> jax.Array:
-    """h [B, T, d] -> [B, T, vocab] float32: at id `first` + p the scores of p - base, summed over base [B, T, kinds].
+def logits(w: jax.Array, h: jax.Array, base: jax.Array, first: int, count: int, vocab: int, dtype: str) -> jax.Array:
+    """h [B, T, d] -> [B, T, vocab] float32: at id `first` + p, for `count` pitches p, the scores of p - base, summed over
+    base [B, T, kinds].
 
-    A negative base scores nothing; nor do ids that are no pitches.
+    A negative base scores nothing; nor do wider intervals and ids that are no pitches.
     """
-    count = (w.shape[-1] + 1) // 2
     scores = linear(h, w, ("batch", None, None, None), dtype, "float32")
+    wider = count - 1 - w.shape[-1] // 2
+    scores = jnp.pad(scores, ((0, 0), (0, 0), (0, 0), (wider, wider)))
     of_pitch = jnp.where(base[..., None] >= 0, shifted(scores, count - 1 - jnp.maximum(base, 0), count), 0).sum(-2)
     return jnp.pad(of_pitch, ((0, 0), (0, 0), (first, vocab - first - count)))
 

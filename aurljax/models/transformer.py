@@ -21,6 +21,7 @@ from aurljax.models.layers import DTYPES, carrier, dropout, gated, linear, norm
 from aurljax.params import Param, Tree
 
 STREAM = ("batch", None, None)
+BASES = 2  # how many of the pitches to reckon from turn queries: the first ones
 Pitches = tuple[jax.Array, jax.Array]  # [B, T, 1] of the ids and [B, T, F] to reckon the next ones from; -1: none
 
 
@@ -144,7 +145,8 @@ def _angles(c: BodyConfig, positions: jax.Array, pitches: Pitches | None) -> tup
     of_slot = rotary(positions, c.head_width - 2 * n, c.rope_theta)
     if not n:
         return of_slot, of_slot
-    keys, queries = pitches
+    keys, queries = pitches[0], pitches[1][..., :BASES]
+    keys = jnp.concatenate([keys] * queries.shape[-1], -1)  # so that a pair has one period in both
     return join(of_slot, rotary_pitch(queries, n)), join(of_slot, rotary_pitch(keys, n))
 
 

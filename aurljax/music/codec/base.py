@@ -41,7 +41,7 @@ class Codec(abc.ABC):
 
     @property
     def pitch_features(self) -> tuple[str, ...]:
-        """The features that are pitches to reckon the next one from, such as the voice's last; other values: none."""
+        """The features that are pitches to reckon the next one from, the voice's last first; other values: none."""
         return self.grammar.pitch_features
 
     def encode(self, score: Score, bars: tuple[int, int] | None = None) -> np.ndarray:

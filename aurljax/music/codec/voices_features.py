@@ -41,7 +41,8 @@ def of_voices(grammar: VoicesGrammar, ids: np.ndarray) -> dict[str, np.ndarray]:
     if grammar.intervals:
         out["step"] = ago(voices, step, 2 * STEP + 1)
         for k in range(1, voices):
-            out[f"interval_{k}"] = interval(ago(k, sound, NONE), out["last"], SPAN)
+            out[f"sound_{k}"] = ago(k, sound, NONE)
+            out[f"interval_{k}"] = interval(out[f"sound_{k}"], out["last"], SPAN)
             out[f"step_{k}"], out[f"age_{k}"] = ago(k, step, 2 * STEP + 1), ago(k, age, 0)
     return {name: x.astype(np.int32) for name, x in out.items()}
 

@@ -36,8 +36,6 @@ class VoicesGrammar:
     are written; intervals: whether the features tell of the other voices, and of motion.
     """
 
-    pitch_features = ("last", "above")
-
     def __init__(
         self,
         vocabulary: Vocabulary,
@@ -69,10 +67,12 @@ class VoicesGrammar:
         }
         if self.barlines:
             self.feature_sizes["meter"] = len(self.lengths) + 1
+        self.pitch_features = ("last", "above")
         if intervals:
+            self.pitch_features = ("last", *(f"sound_{k}" for k in range(1, voices)))
             self.feature_sizes["step"] = 2 * STEP + 2
             for k in range(1, voices):
-                sizes = {"interval": 2 * SPAN + 2, "step": 2 * STEP + 2, "age": self.oldest + 1}
+                sizes = {"sound": NONE + 1, "interval": 2 * SPAN + 2, "step": 2 * STEP + 2, "age": self.oldest + 1}
                 self.feature_sizes |= {f"{name}_{k}": size for name, size in sizes.items()}
 
     def init(self, batch: int, left: Array | int = UNLIMITED, xp=np) -> State:
@@ -205,7 +205,7 @@ class VoicesGrammar:
         """{name: [B]} what the model is told at the id just written, most of it about the next cell: its voice, its
         position in the bar, what that voice sounded last and for how long, and what the voice above sounds now. With
         `intervals` also how that voice came to its last pitch, and of each of the k voices written before it, the nearest
-        first: the interval from that pitch to the voice's present one, how it came there and for how long it is there."""
+        first: what it sounds, the interval to that from the last pitch, how it came there and for how long it is there."""
         out = {
             "phase": s["phase"],
             "voice": s["voice"],
@@ -220,7 +220,8 @@ class VoicesGrammar:
         if self.intervals:
             out["step"] = self._own(s, "step", xp)
             for k in range(1, self.voices):
-                out[f"interval_{k}"] = interval(self._own(s, "last", xp, k), out["last"], SPAN, xp)
+                out[f"sound_{k}"] = self._own(s, "last", xp, k)
+                out[f"interval_{k}"] = interval(out[f"sound_{k}"], out["last"], SPAN, xp)
                 out[f"step_{k}"], out[f"age_{k}"] = self._own(s, "step", xp, k), self._own(s, "age", xp, k)
         return out
 
