@@ -213,6 +213,7 @@ def test_a_single_key_head_is_one_repeated(single):
     "change",
     [
         dict(rope_theta=100.0),
+        dict(rope_period=4.0),
         dict(kv_heads=2),
         dict(heads=4),
         dict(tie_embeddings=False),
@@ -448,6 +449,7 @@ def test_cross_entropy_is_minus_the_log_probability():
         (dict(dtype="float16"), "choose one of float32, bfloat16"),
         (dict(attention="flash"), "choose one of auto, xla, blocks"),
         (dict(dropout=1.0), "dropout = 1.0"),
+        (dict(rope_period=1.0), "rope_period = 1.0"),
         (dict(layer_dropout=1.0), "layer_dropout = 1.0"),
         (dict(input_dropout=-0.1), "input_dropout = -0.1"),
         (dict(rotary_pitch=0.5), "rotary_pitch: this codec tells of no pitches"),

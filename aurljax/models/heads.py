@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
@@ -10,9 +12,10 @@ Angles = tuple[jax.Array, jax.Array]
 PERIODS = (12, 12 / 7, 48, 6, 128, 4, 24, 3)  # semitones: the octave, the circle of fifths, register, and finer ones
 
 
-def rotary(positions: jax.Array, width: int, theta: float) -> Angles:
-    """Positions [B, T] -> cosine and signed sine [B, T, 2, width / 2] of the turn of each head (Su et al. 2021)."""
-    rate = theta ** (-jnp.arange(width // 2, dtype=jnp.float32) / (width // 2))
+def rotary(positions: jax.Array, width: int, theta: float, period: float = 2 * math.pi) -> Angles:
+    """Positions [B, T] -> cosine and signed sine [B, T, 2, width / 2] of the turn of each head (Su et al. 2021): with
+    n = width / 2 pairs, periods of `period` theta^(i / n) slots."""
+    rate = theta ** (-jnp.arange(width // 2, dtype=jnp.float32) / (width // 2)) * (2 * math.pi / period)
     angle = positions[..., None].astype(jnp.float32) * rate
     return jnp.stack([jnp.cos(angle)] * 2, -2), jnp.stack([-jnp.sin(angle), jnp.sin(angle)], -2)
 

@@ -7,6 +7,7 @@ a CPU); `params.stack` and `unstack` go between the two.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import jax
@@ -28,6 +29,7 @@ Pitches = tuple[jax.Array, jax.Array]  # [B, T, 1] of the ids and [B, T, F] to r
 @dataclass(frozen=True, kw_only=True)
 class BodyConfig:
     """Sizes and ways of computing. dtype: of matrix operands; parameters are float32. attention: a backend or "auto".
+    rope_period, rope_theta: pairs are turned with periods from `rope_period` slots to so many times `rope_theta`.
     rotary_pitch: share of each head's pairs that pitches turn, not positions. layer_dropout: share of the blocks' outputs
     left out, by row, the last block's; of the first ones less (Huang et al. 2016)."""
 
@@ -42,6 +44,7 @@ class BodyConfig:
     attention: str = "auto"
     dropout: float = 0.0
     rope_theta: float = 10_000.0
+    rope_period: float = 2 * math.pi
     rotary_pitch: float = 0.0
     layer_dropout: float = 0.0
 
@@ -64,6 +67,7 @@ class BodyConfig:
             value = getattr(self, field)
             _require(0 <= value < 1, f"{field} = {value}: must be at least 0 and below 1")
         _require(self.rope_theta > 1, f"rope_theta = {self.rope_theta}: must be above 1")
+        _require(self.rope_period >= 2, f"rope_period = {self.rope_period}: must be at least 2 slots")
 
     @property
     def head_width(self) -> int:
@@ -142,7 +146,7 @@ def body(
 def _angles(c: BodyConfig, positions: jax.Array, pitches: Pitches | None) -> tuple[Angles, Angles]:
     """Of queries and of keys."""
     n = c.pitch_pairs
-    of_slot = rotary(positions, c.head_width - 2 * n, c.rope_theta)
+    of_slot = rotary(positions, c.head_width - 2 * n, c.rope_theta, c.rope_period)
     if not n:
         return of_slot, of_slot
     keys, queries = pitches[0], pitches[1][..., :BASES]
