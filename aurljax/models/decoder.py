@@ -24,6 +24,7 @@ class DecoderConfig(transformer.BodyConfig):
 
     pitch_ids: the id of pitch 0 and how many there are; pitch_features: features to reckon the next pitch from.
     interval_head: score pitches by their intervals from those, too; what it learns in one key serves all.
+    pitch_inputs: tell pitches apart where they are embedded; without, the model hears intervals alone.
     input_dropout: share of the embeddings, of ids and of each feature, left out.
     """
 
@@ -33,6 +34,7 @@ class DecoderConfig(transformer.BodyConfig):
     pitch_features: tuple[str, ...] = ()
     tie_embeddings: bool = True
     interval_head: bool = False
+    pitch_inputs: bool = True
     input_dropout: float = 0.0
 
     def __post_init__(self):
@@ -90,9 +92,13 @@ def apply(
 
 def _embedded(c: DecoderConfig, tables: Tree, inputs: Inputs, key: jax.Array | None) -> jax.Array:
     """[B, T, d] the sum of the embeddings of an id and its features."""
-    h = None
-    for i, name in enumerate(("tokens", *(f"feature_{name}" for name, _ in c.features))):
-        x = take(tables[name], inputs.features[name.removeprefix("feature_")] if i else inputs.tokens)
+    named, h = {"tokens": inputs.tokens} | {f"feature_{name}": inputs.features[name] for name, _ in c.features}, None
+    if not c.pitch_inputs:
+        first, count = c.pitch_ids
+        lowest = {"tokens": first} | dict.fromkeys((f"feature_{name}" for name in c.pitch_features), 0)
+        named |= {k: jnp.where((named[k] >= p) & (named[k] < p + count), p, named[k]) for k, p in lowest.items()}
+    for i, (name, ids) in enumerate(named.items()):
+        x = take(tables[name], ids)
         if key is not None and c.input_dropout:
             x = dropout(x, c.input_dropout, jax.random.fold_in(key, i), axes=2)
         h = x if h is None else h + x

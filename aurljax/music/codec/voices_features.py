@@ -34,11 +34,12 @@ def of_voices(grammar: VoicesGrammar, ids: np.ndarray) -> dict[str, np.ndarray]:
         "bar": np.where(begun > 0, (begun - 1) % BARS, BARS),
         "last": ago(voices, sound, NONE),
         "age": ago(voices, age, 0),
-        "above": np.where(voice > 0, sound[count - 1], NONE),
     }
     if meter is not None:
         out["meter"] = meter + 1
-    if grammar.intervals:
+    if not grammar.intervals:
+        out["above"] = np.where(voice > 0, sound[count - 1], NONE)
+    else:
         out["step"] = ago(voices, step, 2 * STEP + 1)
         for k in range(1, voices):
             out[f"sound_{k}"] = ago(k, sound, NONE)

@@ -70,6 +70,7 @@ class VoicesGrammar:
         self.pitch_features = ("last", "above")
         if intervals:
             self.pitch_features = ("last", *(f"sound_{k}" for k in range(1, voices)))
+            del self.feature_sizes["above"]  # is among the others
             self.feature_sizes["step"] = 2 * STEP + 2
             for k in range(1, voices):
                 sizes = {"sound": NONE + 1, "interval": 2 * SPAN + 2, "step": 2 * STEP + 2, "age": self.oldest + 1}
@@ -204,8 +205,9 @@ class VoicesGrammar:
     def features(self, s: State, xp=np) -> dict[str, Array]:
         """{name: [B]} what the model is told at the id just written, most of it about the next cell: its voice, its
         position in the bar, what that voice sounded last and for how long, and what the voice above sounds now. With
-        `intervals` also how that voice came to its last pitch, and of each of the k voices written before it, the nearest
-        first: what it sounds, the interval to that from the last pitch, how it came there and for how long it is there."""
+        `intervals`, for the latter, how that voice came to its last pitch, and of each of the k voices written before
+        it, the nearest first: what it sounds, the interval to that from the last pitch, how it came there and for how
+        long it is there."""
         out = {
             "phase": s["phase"],
             "voice": s["voice"],
@@ -213,11 +215,12 @@ class VoicesGrammar:
             "bar": xp.where(s["bar"] < 0, BARS, s["bar"] % BARS),
             "last": self._own(s, "last", xp),
             "age": self._own(s, "age", xp),
-            "above": s["above"],
         }
         if self.barlines:
             out["meter"] = s["meter"] + 1
-        if self.intervals:
+        if not self.intervals:
+            out["above"] = s["above"]
+        else:
             out["step"] = self._own(s, "step", xp)
             for k in range(1, self.voices):
                 out[f"sound_{k}"] = self._own(s, "last", xp, k)
