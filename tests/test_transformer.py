@@ -346,10 +346,13 @@ def test_scan_and_remat_change_nothing(change, shape):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(a).max()), gradient, g)
 
 
+EVERY = replace(PITCHED, rotary_pitch=0.5, interval_head=True)
+
+
 @functools.cache
-def alone():
+def alone(config=CONFIG):
     with meshes.use(meshes.make()):
-        return jax.device_get(loss_and_gradient(CONFIG, create(CONFIG), meshes.place(pack((10, 12)))))
+        return jax.device_get(loss_and_gradient(config, create(config), meshes.place(pack((10, 12)))))
 
 
 @pytest.mark.parametrize(
@@ -358,10 +361,10 @@ def alone():
     ids=str,
 )
 def test_every_mesh_computes_the_same(shape):
-    (loss, aux), gradient = alone()
+    (loss, aux), gradient = alone(EVERY)
     with meshes.use(meshes.make(*shape)):
-        weights = create(CONFIG)
-        (other, other_aux), g = loss_and_gradient(CONFIG, weights, meshes.place(pack((10, 12))))
+        weights = create(EVERY)
+        (other, other_aux), g = loss_and_gradient(EVERY, weights, meshes.place(pack((10, 12))))
         assert jax.tree.map(jax.typeof, g) == jax.tree.map(jax.typeof, weights)
     np.testing.assert_allclose(loss, other, rtol=1e-5)
     np.testing.assert_allclose(*(x.metrics["accuracy"] for x in (aux, other_aux)))
