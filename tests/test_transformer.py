@@ -16,7 +16,7 @@ from aurljax import mesh as meshes
 from aurljax.errors import UserError
 from aurljax.models import Inputs, decoder, family, intervals
 from aurljax.models.cache import grow
-from aurljax.models.heads import join, rotary, rotary_pitch, split_heads
+from aurljax.models.heads import Turns, join, rotary, rotary_pitch, split_heads
 from aurljax.models.transformer import unrolled
 
 DECODER = family("decoder")
@@ -25,6 +25,7 @@ CONFIG = DECODER.config(
 )
 PITCHED = replace(CONFIG, features=(*CONFIG.features, ("last", 25), ("above", 25)), pitch_ids=(5, 24),
                   pitch_features=("last", "above"))  # fmt: skip
+EVERY = replace(PITCHED, rotary_pitch=0.5, rotary_values=True, interval_head=True)
 ROWS, T = 8, 24
 
 
@@ -175,7 +176,7 @@ def test_a_row_in_a_batch_is_the_row_alone(single):
 
 
 @pytest.mark.parametrize(
-    "config", [CONFIG, replace(CONFIG, tie_embeddings=False), replace(PITCHED, rotary_pitch=0.5, interval_head=True)],
+    "config", [CONFIG, replace(CONFIG, tie_embeddings=False), EVERY],
     ids=["tied", "untied", "pitched"],
 )  # fmt: skip
 def test_every_parameter_has_a_gradient(config, single):
@@ -244,7 +245,9 @@ def test_dropout_needs_a_key_and_follows_it(single):
     np.testing.assert_allclose(a, logits(scanned, create(scanned), batch, None, jax.random.key(1))[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("change", [dict(rotary_pitch=0.5), dict(interval_head=True)], ids=str)
+@pytest.mark.parametrize(
+    "change", [dict(rotary_pitch=0.5), dict(rotary_pitch=0.5, rotary_values=True), dict(interval_head=True)], ids=str
+)
 def test_what_is_reckoned_in_intervals_is_the_same_in_every_key(change, single):
     """With what knows absolute pitches taken away, music a third higher has its probabilities a third higher."""
     config = replace(PITCHED, layers=1, heads=2, kv_heads=2, tie_embeddings=False, pitch_inputs=False, **change)
@@ -291,14 +294,14 @@ def test_gradients_written_by_hand_are_those_of_what_they_compute(single):
     np.testing.assert_allclose(jax.grad(lambda x: (intervals.shifted(x, start, 24) * weigh).sum())(x), expected)
 
     x, weigh = rng.normal(size=(2, 5, 3, 4, 8)).astype("f"), rng.normal(size=(4, 2, 5, 8)).astype("f")
-    pitch = rng.integers(-1, 24, (2, 2, 5, 1))
+    pitch = rng.integers(-1, 24, (3, 2, 5, 1))
     angles = tuple(
         join(rotary(np.tile(np.arange(5), (2, 1)), 4, 100.0), rotary_pitch(jnp.asarray(p), 2)) for p in pitch
     )
 
     def total(split):
         def of(x):
-            q, k, v = split(x, angles)
+            q, k, v = split(x, Turns(*angles))
             return (q * weigh[0][:, None]).sum() + (k * weigh[1][:, None]).sum() + (v**2 * weigh[2][:, None]).sum()
 
         return jax.grad(of)(x)
@@ -346,9 +349,6 @@ def test_scan_and_remat_change_nothing(change, shape):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(a).max()), gradient, g)
 
 
-EVERY = replace(PITCHED, rotary_pitch=0.5, interval_head=True)
-
-
 @functools.cache
 def alone(config=CONFIG):
     with meshes.use(meshes.make()):
@@ -371,7 +371,7 @@ def test_every_mesh_computes_the_same(shape):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(a).max()), gradient, g)
 
 
-@pytest.mark.parametrize("model", [CONFIG, replace(PITCHED, rotary_pitch=0.5, interval_head=True)],
+@pytest.mark.parametrize("model", [CONFIG, EVERY],
                          ids=["plain", "pitched"])  # fmt: skip
 @pytest.mark.parametrize("rows", [1, ROWS])
 def test_cached_decoding_is_the_full_forward(rows, model, mesh):
@@ -448,6 +448,7 @@ def test_cross_entropy_is_minus_the_log_probability():
         (dict(dtype="float16"), "choose one of float32, bfloat16"),
         (dict(attention="flash"), "choose one of auto, xla, blocks"),
         (dict(dropout=1.0), "dropout = 1.0"),
+        (dict(rotary_values=True), "rotary_values: set rotary_pitch"),
         (dict(rope_period=1.0), "rope_period = 1.0"),
         (dict(layer_dropout=1.0), "layer_dropout = 1.0"),
         (dict(input_dropout=-0.1), "input_dropout = -0.1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,25 @@ def join(a: Angles, b: Angles) -> Angles:
     return jnp.concatenate([a[0], b[0]], -1), jnp.concatenate([a[1], b[1]], -1)
 
 
+def still(a: Angles) -> Angles:
+    """As many pairs that are not turned."""
+    return jnp.ones_like(a[0]), jnp.zeros_like(a[1])
+
+
+def back(a: Angles) -> Angles:
+    """The turn the other way."""
+    return a[0], -a[1]
+
+
+class Turns(NamedTuple):
+    """By what queries, keys, values and what is read of those are turned; None: values are not."""
+
+    q: Angles
+    k: Angles
+    v: Angles | None = None
+    out: Angles | None = None
+
+
 def rotate(x: jax.Array, angles: Angles) -> jax.Array:
     """Turn the pairs (x[i], x[i + width / 2]) of x [B, T, ..., width] by `angles` from `rotary`.
 
@@ -59,20 +79,22 @@ def grouped(q: jax.Array, k: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def split_heads(x: jax.Array, angles: tuple[Angles, Angles]) -> tuple[jax.Array, jax.Array, jax.Array]:
+def split_heads(x: jax.Array, turns: Turns) -> tuple[jax.Array, jax.Array, jax.Array]:
     """x [B, T, KV, G + 2, D], of each key head its G queries, the key, the value -> q [B, KV G, T, D], k and v
-    [B, KV, T, D]; queries and keys turned, each by angles of their own. The backward pass keeps nothing but those."""
+    [B, KV, T, D]; turned, each by angles of their own. The backward pass keeps nothing but those."""
     b, t, kv, group, d = x.shape
-    q = rotate(x[:, :, :, : group - 2], angles[0]).transpose(0, 2, 3, 1, 4).reshape(b, kv * (group - 2), t, d)
-    return q, rotate(x[:, :, :, group - 2], angles[1]).swapaxes(1, 2), x[:, :, :, group - 1].swapaxes(1, 2)
+    q = rotate(x[:, :, :, : group - 2], turns.q).transpose(0, 2, 3, 1, 4).reshape(b, kv * (group - 2), t, d)
+    k, v = rotate(x[:, :, :, group - 2], turns.k), x[:, :, :, group - 1]
+    v = v if turns.v is None else rotate(v, turns.v)
+    return q, k.swapaxes(1, 2), v.swapaxes(1, 2)
 
 
-def _split_heads_backward(angles, gradients):
+def _split_heads_backward(turns, gradients):
     q, k, v = gradients
-    of_q, of_k = ((cos, -sin) for cos, sin in angles)
-    q = rotate(grouped(q, k).transpose(0, 3, 1, 2, 4), of_q)
-    k, v = rotate(k.swapaxes(1, 2), of_k), v.swapaxes(1, 2)
+    q = rotate(grouped(q, k).transpose(0, 3, 1, 2, 4), back(turns.q))
+    k, v = rotate(k.swapaxes(1, 2), back(turns.k)), v.swapaxes(1, 2)
+    v = v if turns.v is None else rotate(v, back(turns.v))
     return jnp.concatenate([q, k[:, :, :, None], v[:, :, :, None]], 3), None
 
 
-split_heads.defvjp(lambda x, angles: (split_heads(x, angles), angles), _split_heads_backward)
+split_heads.defvjp(lambda x, turns: (split_heads(x, turns), turns), _split_heads_backward)
