@@ -35,6 +35,6 @@ def get_config() -> ConfigDict:
                 "input_dropout": 0.1,
             },
             "optim": {"learning_rate": 3e-3, "warmup": 100, "weight_decay": 0.1, "ema": 0.999, "end_factor": 0.02},
-            "run": {"steps": 5500, "log_every": 50, "eval_every": 500, "eval_batches": 64, "checkpoint_every": 1000},
+            "run": {"steps": 5000, "log_every": 50, "eval_every": 500, "eval_batches": 64, "checkpoint_every": 1000},
         }
     )
