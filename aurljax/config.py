@@ -33,7 +33,7 @@ from aurljax.music.preprocess import Preprocess
 
 OPTIMIZERS = ("adamw", "lion")
 SCHEDULES = ("cosine", "linear", "constant")
-FROM_CODEC = ("vocab", "features")  # fields of every family's config that the codec alone decides
+FROM_CODEC = ("vocab", "features", "pitch_ids", "pitch_features")  # fields of a family's config that the codec decides
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,17 @@ class Model:
     options: tuple[tuple[str, Any], ...] = ()
 
     def make(self, codec: Any) -> tuple[Any, Any]:
-        """(Family, its frozen config) with the codec's vocabulary and features."""
+        """(Family, its frozen config) with what the codec decides, as far as the config asks for it."""
         family = _family(self.family)
-        features = tuple(sorted(codec.feature_sizes.items()))
+        given = {
+            "vocab": len(codec.vocabulary),
+            "features": tuple(sorted(codec.feature_sizes.items())),
+            "pitch_ids": codec.pitch_ids,
+            "pitch_features": codec.pitch_features,
+        }
+        asked = {f.name for f in fields(family.config)}
         try:
-            return family, family.config(vocab=len(codec.vocabulary), features=features, **dict(self.options))
+            return family, family.config(**{k: v for k, v in given.items() if k in asked}, **dict(self.options))
         except ValueError as error:
             raise ConfigError(f"model: {error}") from error
 

@@ -21,7 +21,7 @@ from etils import epath
 
 from aurljax import checkpoint, mesh, params, state, step
 from aurljax.checkpoint import Checkpoints
-from aurljax.config import Config, Parts, build, differences, to_dict
+from aurljax.config import Config, Parts, build, differences, from_dict, to_dict
 from aurljax.data import pipeline
 from aurljax.data.corpus import Corpus
 from aurljax.data.pipeline import Dataset
@@ -140,7 +140,7 @@ def begin(parts: Parts, workdir: epath.Path, data: Dataset, progress: Progress) 
         found = checkpoint.describe(workdir / checkpoint.FOLDER / str(saved[-1]))
         same_run(found, parts, workdir)
         progress.note(f"going on from {found.path}")
-        if changed := differences(found.metadata["config"], tree):
+        if changed := differences(_with_defaults(found), tree):
             progress.note(f"changed since: {'; '.join(changed)}")
         for corpus in strangers(found, data):
             progress.note(f"the corpus {corpus.path} is not what step {found.step} was trained on")
@@ -160,10 +160,15 @@ def strangers(found: checkpoint.Saved, data: Dataset) -> list[Corpus]:
 
 def same_run(found: checkpoint.Saved, parts: Parts, workdir: epath.Path) -> None:
     """Refuses a folder whose checkpoint is of another model or codec."""
-    old, new = found.metadata["config"]["model"], to_dict(parts.config)["model"]
+    old, new = _with_defaults(found)["model"], to_dict(parts.config)["model"]
     if other := differences(old, new, "model."):
         raise UserError(f"{workdir} holds a run of another model ({'; '.join(other)}); choose another folder")
     checkpoint.check_codec(found, parts.codec)
+
+
+def _with_defaults(found: checkpoint.Saved) -> dict[str, Any]:
+    """The config of a checkpoint; fields that came later are at their defaults."""
+    return to_dict(from_dict(found.metadata["config"]))
 
 
 def evaluate(eval_step: Callable, now: State, valid: Dataset, batches: int) -> step.Metrics:

@@ -17,7 +17,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 TINY = str(CONFIGS / "tiny.py")
 
 
-@pytest.mark.parametrize("spec", ["tiny.py", "demo.py", "decoder.py", "decoder.py:base", "decoder.py:large"])
+@pytest.mark.parametrize("spec", ["tiny.py", "demo.py", "jsb.py", "decoder.py", "decoder.py:base", "decoder.py:large"])
 def test_every_config_file_loads(spec):
     c = config.load(f"{CONFIGS}/{spec}", ["data.corpus=somewhere"])
     assert c.data.corpus == "somewhere" and hash(c) == hash(config.load(f"{CONFIGS}/{spec}", ["data.corpus=somewhere"]))

@@ -21,7 +21,7 @@ from aurljax import checkpoint, config, metrics, models, state
 from aurljax import mesh as meshes
 from aurljax.errors import UserError
 from aurljax.progress import Progress, clock
-from aurljax.train import datasets, train
+from aurljax.train import datasets, same_run, train
 
 ROOT = Path(__file__).parent.parent
 
@@ -274,6 +274,14 @@ def test_more_devices_than_there_are_is_refused(corpus, tmp_path):
     c = dataclasses.replace(settings(corpus), mesh=config.Mesh(4, 4))
     with pytest.raises(UserError, match="16 devices and there are 8"):
         train(c, tmp_path, progress=quiet())
+
+
+def test_a_run_goes_on_where_a_field_came_later(corpus):
+    parts = config.build(settings(corpus))
+    codec = {"name": parts.codec.name, "options": {}, "fingerprint": parts.codec.fingerprint}
+    old = config.to_dict(parts.config)
+    del old["model"]["d_model"], old["optim"]["b2"]
+    same_run(checkpoint.Saved(Path("old"), 1, {}, {"config": old, "codec": codec}), parts, Path("run"))
 
 
 def test_a_folder_of_another_model_is_refused_and_kept(whole, corpus):

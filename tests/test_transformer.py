@@ -14,14 +14,18 @@ import pytest
 from aurljax import losses, params
 from aurljax import mesh as meshes
 from aurljax.errors import UserError
-from aurljax.models import Inputs, family
+from aurljax.models import Inputs, decoder, family, intervals
 from aurljax.models.cache import grow
+from aurljax.models.heads import Turns, join, rotary, rotary_pitch, split_heads
 from aurljax.models.transformer import unrolled
 
 DECODER = family("decoder")
 CONFIG = DECODER.config(
     vocab=37, features=(("beat", 5), ("bar", 7)), d_model=32, layers=2, heads=8, kv_heads=4, d_ff=48
 )
+PITCHED = replace(CONFIG, features=(*CONFIG.features, ("last", 25), ("above", 25)), pitch_ids=(5, 24),
+                  pitch_features=("last", "above"))  # fmt: skip
+EVERY = replace(PITCHED, rotary_pitch=0.5, rotary_values=True, interval_head=True)
 ROWS, T = 8, 24
 
 
@@ -44,7 +48,7 @@ def pack(lengths=(T,), seed=0, rows=ROWS):
     def tile(x, dtype=np.int32):
         return np.tile(x.astype(dtype), (rows, 1))
 
-    features = {name: rng.integers(0, size, (rows, T)).astype(np.int32) for name, size in CONFIG.features}
+    features = {name: rng.integers(0, size, (rows, T)).astype(np.int32) for name, size in PITCHED.features}
     return Batch(
         ids[:, :-1].astype(np.int32),
         ids[:, 1:].astype(np.int32),
@@ -171,9 +175,11 @@ def test_a_row_in_a_batch_is_the_row_alone(single):
 # ---- every parameter and option does something ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
-def test_every_parameter_has_a_gradient(tie, single):
-    config = replace(CONFIG, tie_embeddings=tie)
+@pytest.mark.parametrize(
+    "config", [CONFIG, replace(CONFIG, tie_embeddings=False), EVERY],
+    ids=["tied", "untied", "pitched"],
+)  # fmt: skip
+def test_every_parameter_has_a_gradient(config, single):
     _, gradient = loss_and_gradient(config, create(config), meshes.place(pack()))
     for path, g in jax.tree_util.tree_leaves_with_path(gradient):
         assert np.isfinite(g).all() and np.abs(g).max() > 0, path
@@ -208,6 +214,7 @@ def test_a_single_key_head_is_one_repeated(single):
     "change",
     [
         dict(rope_theta=100.0),
+        dict(rope_period=4.0),
         dict(kv_heads=2),
         dict(heads=4),
         dict(tie_embeddings=False),
@@ -238,6 +245,90 @@ def test_dropout_needs_a_key_and_follows_it(single):
     np.testing.assert_allclose(a, logits(scanned, create(scanned), batch, None, jax.random.key(1))[0], atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "change", [dict(rotary_pitch=0.5), dict(rotary_pitch=0.5, rotary_values=True), dict(interval_head=True)], ids=str
+)
+def test_what_is_reckoned_in_intervals_is_the_same_in_every_key(change, single):
+    """With what knows absolute pitches taken away, music a third higher has its probabilities a third higher."""
+    config = replace(PITCHED, layers=1, heads=2, kv_heads=2, tie_embeddings=False, pitch_inputs=False, **change)
+    first, count = config.pitch_ids
+    weights, batch = create(config), pack()
+    weights["head"] = weights["head"].at[:, first : first + count].set(weights["head"][:, first, None])
+
+    def music(up, seed=0):
+        rng = np.random.default_rng(seed)
+        pitch, last, above = (rng.integers(0, count - 3, (ROWS, T)).astype(np.int32) for _ in range(3))
+        none = rng.random((ROWS, T)) < 0.2
+        features = {"last": last + up, "above": np.where(none, count, above + up).astype(np.int32)}
+        return batch._replace(tokens=np.where(none, 3, first + pitch + up).astype(np.int32),
+                              features=batch.features | features)  # fmt: skip
+
+    low, high = (forward(config, weights, music(up)) for up in (0, 3))
+    pitches = slice(first, first + count - 3)
+    moved = slice(first + 3, first + count)
+    np.testing.assert_allclose(low[..., pitches], high[..., moved], atol=2e-5)
+    np.testing.assert_allclose(low[..., :first], high[..., :first], atol=2e-5)
+    assert np.abs(low - forward(config, weights, music(0, seed=1))).max() > 1e-3
+
+
+def test_the_interval_head_scores_intervals():
+    rng = np.random.default_rng(0)
+    w, h = rng.normal(size=(6, 2, 2 * 20 + 1)).astype("f"), rng.normal(size=(2, 5, 6)).astype("f")
+    base = rng.integers(-1, 24, (2, 5, 2))
+    with meshes.use(meshes.make()):
+        found = np.asarray(jax.jit(intervals.logits, static_argnums=(3, 4, 5, 6))(w, h, base, 5, 24, 37, "float32"))
+    expected = np.zeros((2, 5, 37))
+    for at in np.ndindex(2, 5):
+        for kind, b in enumerate(base[at]):
+            for p in range(max(0, b - 20), min(24, b + 21) * (b >= 0)):
+                expected[at][5 + p] += h[at] @ w[:, kind, p - b + 20]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_gradients_written_by_hand_are_those_of_what_they_compute(single):
+    rng = np.random.default_rng(0)
+    x, start = rng.normal(size=(2, 5, 47)).astype("f"), rng.integers(0, 24, (2, 5))
+    weigh = rng.normal(size=(2, 5, 24)).astype("f")
+    plain = intervals._shifted.fun
+    expected = jax.grad(lambda x: (plain(x, start, 24, 47) * weigh).sum())(x)
+    np.testing.assert_allclose(jax.grad(lambda x: (intervals.shifted(x, start, 24) * weigh).sum())(x), expected)
+
+    x, weigh = rng.normal(size=(2, 5, 3, 4, 8)).astype("f"), rng.normal(size=(4, 2, 5, 8)).astype("f")
+    pitch = rng.integers(-1, 24, (3, 2, 5, 1))
+    angles = tuple(
+        join(rotary(np.tile(np.arange(5), (2, 1)), 4, 100.0), rotary_pitch(jnp.asarray(p), 2)) for p in pitch
+    )
+
+    def total(split):
+        def of(x):
+            q, k, v = split(x, Turns(*angles))
+            return (q * weigh[0][:, None]).sum() + (k * weigh[1][:, None]).sum() + (v**2 * weigh[2][:, None]).sum()
+
+        return jax.grad(of)(x)
+
+    np.testing.assert_allclose(total(split_heads), total(split_heads.fun), atol=1e-5)
+
+
+def test_what_is_left_out_in_training_is_left_out_whole(single):
+    """Embeddings of ids and features, and the blocks of a row."""
+    key, batch = jax.random.key(0), meshes.place(pack())
+    config = replace(PITCHED, input_dropout=0.5)
+    tables = {
+        name: jnp.eye(size, 32) for name, size in [("tokens", 37)] + [(f"feature_{n}", s) for n, s in config.features]
+    }
+    inputs = Inputs(batch.tokens, batch.positions, batch.features, batch.segments)
+    h = np.asarray(decoder._embedded(config, tables, inputs, key)) / 32**0.5
+    assert set(np.unique(h.round(3))) <= set(range(0, 11, 2)) and 0.4 < (h.sum() / 2) / (5 * ROWS * T) < 0.6
+    weights = create(CONFIG)
+    plain = forward(CONFIG, weights, pack())
+    out = np.asarray(logits(replace(CONFIG, layers=1, layer_dropout=0.6), weights, batch, None, key)[0])
+    one = forward(replace(CONFIG, layers=1), weights, pack())
+    bare = jax.tree.map(lambda x: x * 0, weights["body"]["layers"])
+    none = forward(replace(CONFIG, layers=1), weights | {"body": weights["body"] | {"layers": bare}}, pack())
+    kept = np.abs(out - none).max((1, 2)) > 1e-3
+    assert 0 < kept.sum() < ROWS and np.abs(out - one).max() > 1e-3 and plain.shape == out.shape
+
+
 # ---- ways of computing that must agree ------------------------------------------------------------------------------
 
 
@@ -259,9 +350,9 @@ def test_scan_and_remat_change_nothing(change, shape):
 
 
 @functools.cache
-def alone():
+def alone(config=CONFIG):
     with meshes.use(meshes.make()):
-        return jax.device_get(loss_and_gradient(CONFIG, create(CONFIG), meshes.place(pack((10, 12)))))
+        return jax.device_get(loss_and_gradient(config, create(config), meshes.place(pack((10, 12)))))
 
 
 @pytest.mark.parametrize(
@@ -270,22 +361,24 @@ def alone():
     ids=str,
 )
 def test_every_mesh_computes_the_same(shape):
-    (loss, aux), gradient = alone()
+    (loss, aux), gradient = alone(EVERY)
     with meshes.use(meshes.make(*shape)):
-        weights = create(CONFIG)
-        (other, other_aux), g = loss_and_gradient(CONFIG, weights, meshes.place(pack((10, 12))))
+        weights = create(EVERY)
+        (other, other_aux), g = loss_and_gradient(EVERY, weights, meshes.place(pack((10, 12))))
         assert jax.tree.map(jax.typeof, g) == jax.tree.map(jax.typeof, weights)
     np.testing.assert_allclose(loss, other, rtol=1e-5)
     np.testing.assert_allclose(*(x.metrics["accuracy"] for x in (aux, other_aux)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(a).max()), gradient, g)
 
 
+@pytest.mark.parametrize("model", [CONFIG, EVERY],
+                         ids=["plain", "pitched"])  # fmt: skip
 @pytest.mark.parametrize("rows", [1, ROWS])
-def test_cached_decoding_is_the_full_forward(rows, mesh):
+def test_cached_decoding_is_the_full_forward(rows, model, mesh):
     """Left-padded prompts of uneven lengths, prefilled, then one token at a time through a cache that grows."""
     if rows == 1 and mesh.size > 1:
         pytest.skip("one row is not divided")
-    config = replace(CONFIG, scan=True)
+    config = replace(model, scan=True)
     trained = create(config)
     full = np.asarray(logits(config, trained, meshes.place(pack(rows=rows)))[0])
     config, weights = DECODER.prepare(config, trained)
@@ -355,6 +448,12 @@ def test_cross_entropy_is_minus_the_log_probability():
         (dict(dtype="float16"), "choose one of float32, bfloat16"),
         (dict(attention="flash"), "choose one of auto, xla, blocks"),
         (dict(dropout=1.0), "dropout = 1.0"),
+        (dict(rotary_values=True), "rotary_values: set rotary_pitch"),
+        (dict(rope_period=1.0), "rope_period = 1.0"),
+        (dict(layer_dropout=1.0), "layer_dropout = 1.0"),
+        (dict(input_dropout=-0.1), "input_dropout = -0.1"),
+        (dict(rotary_pitch=0.5), "rotary_pitch: this codec tells of no pitches"),
+        (dict(interval_head=True), "interval_head: this codec tells of no pitches"),
         (dict(layers=0), "layers = 0"),
         (dict(vocab=1), "vocab = 1"),
     ],

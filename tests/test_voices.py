@@ -20,6 +20,7 @@ from aurljax.evaluate import likelihood
 from aurljax.music import midi
 from aurljax.music.codec import CodecError, make
 from aurljax.music.codec.voices import USEC
+from aurljax.music.codec.voices_grammar import SPAN, STEP
 from aurljax.music.codec.voices_layout import voice_name
 from aurljax.music.score import Score
 
@@ -32,6 +33,8 @@ OPTIONS = [
     {"voices": 3, "grid": 6, "onsets": True, "barlines": False},
     {"voices": 1, "grid": 1},
     {"voices": 1, "barlines": False},
+    {"intervals": True, "barlines": False},
+    {"voices": 3, "onsets": True, "intervals": True},
 ]
 CODECS = [make("voices", **o) for o in OPTIONS]
 every = pytest.mark.parametrize("codec", CODECS, ids=[",".join(o) or "default" for o in OPTIONS])
@@ -141,6 +144,26 @@ def test_features_tell_of_the_next_cell(codec):
     assert features["last"][at].tolist() == [57, 50, 40] and features["above"][at].tolist() == [62, 57, 128]
     assert features["age"][at].tolist() == ([1, 1, 1] if codec.onsets else [1, 2, 1])
     assert codec.vocabulary.names(ids[at + 1]) == ["pitch 57", "rest", "pitch 40"]
+
+
+def test_intervals_tell_of_the_other_voices_and_of_motion():
+    codec = make("voices", barlines=False, intervals=True)
+    frames = np.array([[60, 55, 50, -1], [60, 57, 50, 40], [62, 57, 48, 40], [62, 57, 48, 41], [65, 57, 30, 41]])
+    rows = [(120 * t, 120, v, p, 80) for t, f in enumerate(frames) for v, p in enumerate(f) if p >= 0]
+    score = Score(480, notes=rows, tracks=[(0, False)] * 4)
+    features = codec.features(codec.encode(score))
+    at = 4 * 4 + 2  # the id after which the third voice's last cell comes
+    told = {name: int(values[at]) for name, values in features.items()}
+    assert (told["last"], told["age"], told["step"] - STEP) == (48, 2, -2)
+    assert [told[f"sound_{k}"] for k in (1, 2, 3)] == [57, 65, 41]
+    assert [told[f"interval_{k}"] - SPAN for k in (1, 2, 3)] == [57 - 48, 65 - 48, 41 - 48]
+    assert [told[f"step_{k}"] - STEP for k in (1, 2, 3)] == [2, 3, 1]
+    assert [told[f"age_{k}"] for k in (1, 2, 3)] == [4, 1, 1]
+    assert features["step_1"][4 * 2] == 2 * STEP + 1 and features["interval_1"][4] == 2 * SPAN + 1  # from and to a rest
+    plain = make("voices", barlines=False)
+    assert np.array_equal(plain.encode(score), codec.encode(score)) and plain.fingerprint != codec.fingerprint
+    told = plain.features(plain.encode(score))
+    assert all(np.array_equal(values, features[name]) for name, values in told.items() if name != "above")
 
 
 @every
@@ -410,6 +433,6 @@ def test_the_jsb_converter_refuses_other_files(tmp_path, capsys):
 
     (tmp_path / "a.json").write_text('{"train": [[[60, 55]]], "valid": [], "test": []}')
     for path, said in ((tmp_path / "none.json", "none.json"), (tmp_path / "a.json", "piece 0 of train")):
-        assert jsb.main([str(path), str(tmp_path / "out")]) == 2
+        assert jsb.main(["midi", str(path), str(tmp_path / "out")]) == 2
         assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

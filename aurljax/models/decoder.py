@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from aurljax import losses
 from aurljax.errors import UserError
 from aurljax.mesh import take
-from aurljax.models import transformer
+from aurljax.models import intervals, transformer
 from aurljax.models.attention import Mask
 from aurljax.models.cache import Cache
 from aurljax.models.family import Aux, Family, Inputs
@@ -20,16 +20,33 @@ from aurljax.params import Param, Tree, is_param
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig(transformer.BodyConfig):
-    """vocab: ids; features: (name, size) of each per-token feature, whose embedding is added to the token's."""
+    """vocab: ids; features: (name, size) of each per-token feature, whose embedding is added to the token's.
+
+    pitch_ids: the id of pitch 0 and how many there are; pitch_features: features to reckon the next pitch from.
+    interval_head: score pitches by their intervals from those, too; what it learns in one key serves all.
+    pitch_inputs: tell pitches apart where they are embedded; without, the model hears intervals alone.
+    input_dropout: share of the embeddings, of ids and of each feature, left out.
+    """
 
     vocab: int
     features: tuple[tuple[str, int], ...] = ()
+    pitch_ids: tuple[int, int] = (0, 0)
+    pitch_features: tuple[str, ...] = ()
     tie_embeddings: bool = True
+    interval_head: bool = False
+    pitch_inputs: bool = True
+    input_dropout: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
         if self.vocab < 2:
             raise UserError(f"model config: vocab = {self.vocab}: must be at least 2")
+        if not 0 <= self.input_dropout < 1:
+            raise UserError(f"model config: input_dropout = {self.input_dropout}: must be at least 0 and below 1")
+        for field in ("interval_head", "rotary_pitch"):
+            if getattr(self, field) and not self.pitch_features:
+                raise UserError(f"model config: {field}: this codec tells of no pitches to reckon from; set "
+                                f"{field}={type(getattr(self, field))()} or choose the codec voices or score")  # fmt: skip
 
 
 def spec(c: DecoderConfig) -> Tree:
@@ -42,6 +59,8 @@ def spec(c: DecoderConfig) -> Tree:
     }
     if not c.tie_embeddings:
         tree["head"] = Param((c.d_model, c.vocab), ("embed", "vocab"), scale=scale)
+    if c.interval_head:
+        tree["intervals"] = intervals.spec(c.d_model, len(c.pitch_features), c.pitch_ids[1])
     return tree
 
 
@@ -60,20 +79,47 @@ def apply(
     """
     if condition is not None:
         raise UserError("the family 'decoder' takes no condition; leave it out or choose another family")
-    h = take(params["embed"]["tokens"], inputs.tokens)
-    for name, _ in c.features:
-        h = h + take(params["embed"][f"feature_{name}"], inputs.features[name])
     key, first = (None, None) if key is None else jax.random.split(key)
-    h = dropout(h * c.d_model**0.5, c.dropout, first)
-    h, cache = transformer.body(c, params["body"], h, inputs.positions, Mask(segments=inputs.segments), cache, key)
+    h = _embedded(c, params["embed"], inputs, first)
+    mask, pitches = Mask(segments=inputs.segments), _pitches(c, inputs)
+    h, cache = transformer.body(c, params["body"], h, inputs.positions, mask, cache, key, pitches)
     head = params["embed"]["tokens"].T if c.tie_embeddings else params["head"]
-    return linear(h, head, ("batch", None, "vocab"), c.dtype, "float32"), cache
+    logits = linear(h, head, ("batch", None, "vocab"), c.dtype, "float32")
+    if c.interval_head:
+        logits = logits + intervals.logits(params["intervals"], h, pitches[1], *c.pitch_ids, c.vocab, c.dtype)
+    return logits, cache
+
+
+def _embedded(c: DecoderConfig, tables: Tree, inputs: Inputs, key: jax.Array | None) -> jax.Array:
+    """[B, T, d] the sum of the embeddings of an id and its features."""
+    named, h = {"tokens": inputs.tokens} | {f"feature_{name}": inputs.features[name] for name, _ in c.features}, None
+    if not c.pitch_inputs:
+        first, count = c.pitch_ids
+        lowest = {"tokens": first} | dict.fromkeys((f"feature_{name}" for name in c.pitch_features), 0)
+        named |= {k: jnp.where((named[k] >= p) & (named[k] < p + count), p, named[k]) for k, p in lowest.items()}
+    for i, (name, ids) in enumerate(named.items()):
+        x = take(tables[name], ids)
+        if key is not None and c.input_dropout:
+            x = dropout(x, c.input_dropout, jax.random.fold_in(key, i), axes=2)
+        h = x if h is None else h + x
+    return dropout(h * c.d_model**0.5, c.dropout, key)
+
+
+def _pitches(c: DecoderConfig, inputs: Inputs) -> transformer.Pitches | None:
+    """The pitches of the ids and those to reckon the next ones from, if the model wants them."""
+    if not (c.rotary_pitch or c.interval_head):
+        return None
+    first, count = c.pitch_ids
+    pitch = jnp.stack([inputs.tokens - first], -1)
+    base = jnp.stack([inputs.features[name] for name in c.pitch_features], -1)
+    return tuple(jnp.where((x >= 0) & (x < count), x, -1) for x in (pitch, base))
 
 
 def loss(c: DecoderConfig, params: Tree, batch, key: jax.Array | None, step=None) -> tuple[jax.Array, Aux]:
     """Sum over the batch of weight x next-id cross-entropy in nats, and the sums to divide it by."""
     inputs = Inputs(batch.tokens, batch.positions, batch.features, batch.segments)
-    logits, _ = apply(c, params, inputs, key=key if c.dropout else None)
+    drops = c.dropout or c.input_dropout or c.layer_dropout
+    logits, _ = apply(c, params, inputs, key=key if drops else None)
     nats, correct = losses.cross_entropy(logits, batch.targets)
     total = jnp.sum(nats * batch.weights)
     return total, Aux({"loss": total, "weight": jnp.sum(batch.weights), "accuracy": jnp.sum(correct * batch.weights)})

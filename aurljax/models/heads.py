@@ -1,19 +1,62 @@
-"""From the projected stream to queries, keys and values, turned by their positions."""
+"""From the projected stream to queries, keys and values, turned by their positions and pitches."""
 
 from __future__ import annotations
+
+import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 Angles = tuple[jax.Array, jax.Array]
+PERIODS = (12, 12 / 7, 48, 6, 128, 4, 24, 3)  # semitones: the octave, the circle of fifths, register, and finer ones
 
 
-def rotary(positions: jax.Array, width: int, theta: float) -> Angles:
-    """Positions [B, T] -> cosine and signed sine [B, T, 2, width / 2] of the turn of each head (Su et al. 2021)."""
-    rate = theta ** (-jnp.arange(width // 2, dtype=jnp.float32) / (width // 2))
+def rotary(positions: jax.Array, width: int, theta: float, period: float = 2 * math.pi) -> Angles:
+    """Positions [B, T] -> cosine and signed sine [B, T, 2, width / 2] of the turn of each head (Su et al. 2021): with
+    n = width / 2 pairs, periods of `period` theta^(i / n) slots."""
+    rate = theta ** (-jnp.arange(width // 2, dtype=jnp.float32) / (width // 2)) * (2 * math.pi / period)
     angle = positions[..., None].astype(jnp.float32) * rate
     return jnp.stack([jnp.cos(angle)] * 2, -2), jnp.stack([-jnp.sin(angle), jnp.sin(angle)], -2)
+
+
+def rotary_pitch(pitch: jax.Array, pairs: int) -> Angles:
+    """Pitches [B, T, F], negative for none -> [B, T, 2, pairs]: pair i turns by pitch i % F, with one of `PERIODS`.
+
+    Where queries and keys are turned so, their scores depend on differences of pitch alone. Without a pitch the pair is
+    zero: it adds nothing to any score.
+    """
+    kinds = pitch.shape[-1]
+    pitch = pitch[..., jnp.arange(pairs) % kinds]
+    rate = 2 * jnp.pi / jnp.asarray([PERIODS[i // kinds % len(PERIODS)] for i in range(pairs)], jnp.float32)
+    angle, sounds = pitch.astype(jnp.float32) * rate, pitch >= 0
+    cos, sin = jnp.where(sounds, jnp.cos(angle), 0), jnp.where(sounds, jnp.sin(angle), 0)
+    return jnp.stack([cos] * 2, -2), jnp.stack([-sin, sin], -2)
+
+
+def join(a: Angles, b: Angles) -> Angles:
+    """The pairs of both."""
+    return jnp.concatenate([a[0], b[0]], -1), jnp.concatenate([a[1], b[1]], -1)
+
+
+def still(a: Angles) -> Angles:
+    """As many pairs that are not turned."""
+    return jnp.ones_like(a[0]), jnp.zeros_like(a[1])
+
+
+def back(a: Angles) -> Angles:
+    """The turn the other way."""
+    return a[0], -a[1]
+
+
+class Turns(NamedTuple):
+    """By what queries, keys, values and what is read of those are turned; None: values are not."""
+
+    q: Angles
+    k: Angles
+    v: Angles | None = None
+    out: Angles | None = None
 
 
 def rotate(x: jax.Array, angles: Angles) -> jax.Array:
@@ -36,20 +79,22 @@ def grouped(q: jax.Array, k: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def split_heads(x: jax.Array, angles: Angles) -> tuple[jax.Array, jax.Array, jax.Array]:
+def split_heads(x: jax.Array, turns: Turns) -> tuple[jax.Array, jax.Array, jax.Array]:
     """x [B, T, KV, G + 2, D], of each key head its G queries, the key, the value -> q [B, KV G, T, D], k and v
-    [B, KV, T, D]; queries and keys turned. The backward pass keeps nothing but the angles."""
+    [B, KV, T, D]; turned, each by angles of their own. The backward pass keeps nothing but those."""
     b, t, kv, group, d = x.shape
-    q = rotate(x[:, :, :, : group - 2], angles).transpose(0, 2, 3, 1, 4).reshape(b, kv * (group - 2), t, d)
-    return q, rotate(x[:, :, :, group - 2], angles).swapaxes(1, 2), x[:, :, :, group - 1].swapaxes(1, 2)
+    q = rotate(x[:, :, :, : group - 2], turns.q).transpose(0, 2, 3, 1, 4).reshape(b, kv * (group - 2), t, d)
+    k, v = rotate(x[:, :, :, group - 2], turns.k), x[:, :, :, group - 1]
+    v = v if turns.v is None else rotate(v, turns.v)
+    return q, k.swapaxes(1, 2), v.swapaxes(1, 2)
 
 
-def _split_heads_backward(angles, gradients):
+def _split_heads_backward(turns, gradients):
     q, k, v = gradients
-    back = angles[0], -angles[1]
-    q = rotate(grouped(q, k).transpose(0, 3, 1, 2, 4), back)
-    k, v = rotate(k.swapaxes(1, 2), back), v.swapaxes(1, 2)
+    q = rotate(grouped(q, k).transpose(0, 3, 1, 2, 4), back(turns.q))
+    k, v = rotate(k.swapaxes(1, 2), back(turns.k)), v.swapaxes(1, 2)
+    v = v if turns.v is None else rotate(v, back(turns.v))
     return jnp.concatenate([q, k[:, :, :, None], v[:, :, :, None]], 3), None
 
 
-split_heads.defvjp(lambda x, angles: (split_heads(x, angles), angles), _split_heads_backward)
+split_heads.defvjp(lambda x, turns: (split_heads(x, turns), turns), _split_heads_backward)

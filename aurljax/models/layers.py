@@ -137,9 +137,12 @@ def _gated_backward(x, g):
 gated.defvjp(lambda x: (gated(x), x), _gated_backward)
 
 
-def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Zero a share `rate` of x and scale the rest; x itself without a key."""
+def dropout(x: jax.Array, rate: float, key: jax.Array | None, axes: int | None = None) -> jax.Array:
+    """Zero a share `rate` of x and scale the rest; x itself without a key. What the first `axes` axes address is kept or
+    zeroed as a whole (None: every number for itself)."""
     if key is None or rate == 0:
         return x
-    keep = jax.random.bernoulli(key, 1 - rate, x.shape, out_sharding=jax.typeof(x).sharding.spec)
+    n = x.ndim if axes is None else axes
+    spec = PartitionSpec(*jax.typeof(x).sharding.spec[:n], *[None] * (x.ndim - n))
+    keep = jax.random.bernoulli(key, 1 - rate, (*x.shape[:n], *[1] * (x.ndim - n)), out_sharding=spec)
     return jnp.where(keep, x / (1 - rate), 0)

@@ -7,6 +7,7 @@ a CPU); `params.stack` and `unstack` go between the two.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import jax
@@ -16,16 +17,22 @@ from aurljax import params as weights
 from aurljax.errors import UserError
 from aurljax.models.attention import BACKENDS, Mask, attention
 from aurljax.models.cache import Cache, cached_attention, new_cache
-from aurljax.models.heads import rotary, split_heads
+from aurljax.models.heads import Turns, back, join, rotary, rotary_pitch, rotate, split_heads, still
 from aurljax.models.layers import DTYPES, carrier, dropout, gated, linear, norm
 from aurljax.params import Param, Tree
 
 STREAM = ("batch", None, None)
+BASES = 2  # how many of the pitches to reckon from turn queries: the first ones
+Pitches = tuple[jax.Array, jax.Array]  # [B, T, 1] of the ids and [B, T, F] to reckon the next ones from; -1: none
 
 
 @dataclass(frozen=True, kw_only=True)
 class BodyConfig:
-    """Sizes and ways of computing. dtype: of matrix operands; parameters are float32. attention: a backend or "auto"."""
+    """Sizes and ways of computing. dtype: of matrix operands; parameters are float32. attention: a backend or "auto".
+    rope_period, rope_theta: pairs are turned with periods from `rope_period` slots to so many times `rope_theta`.
+    rotary_pitch: share of each head's pairs that pitches turn, not positions; rotary_values: values too, and back where
+    they are read, so that a head can tell how often each interval was heard. layer_dropout: share of the blocks' outputs
+    left out, by row, the last block's; of the first ones less (Huang et al. 2016)."""
 
     d_model: int = 256
     layers: int = 4
@@ -38,6 +45,10 @@ class BodyConfig:
     attention: str = "auto"
     dropout: float = 0.0
     rope_theta: float = 10_000.0
+    rope_period: float = 2 * math.pi
+    rotary_pitch: float = 0.0
+    rotary_values: bool = False
+    layer_dropout: float = 0.0
 
     def __post_init__(self):
         for field in ("d_model", "layers", "heads", "kv_heads", "d_ff"):
@@ -54,13 +65,22 @@ class BodyConfig:
         _require(self.dtype in DTYPES, f"dtype = {self.dtype!r}: choose one of {', '.join(DTYPES)}")
         known = ("auto", *BACKENDS)
         _require(self.attention in known, f"attention = {self.attention!r}: choose one of {', '.join(known)}")
-        _require(0 <= self.dropout < 1, f"dropout = {self.dropout}: must be at least 0 and below 1")
+        for field in ("dropout", "layer_dropout", "rotary_pitch"):
+            value = getattr(self, field)
+            _require(0 <= value < 1, f"{field} = {value}: must be at least 0 and below 1")
         _require(self.rope_theta > 1, f"rope_theta = {self.rope_theta}: must be above 1")
+        _require(bool(self.rotary_pitch) or not self.rotary_values, "rotary_values: set rotary_pitch too, such as 0.5")
+        _require(self.rope_period >= 2, f"rope_period = {self.rope_period}: must be at least 2 slots")
 
     @property
     def head_width(self) -> int:
         """Width of one head."""
         return self.d_model // self.heads
+
+    @property
+    def pitch_pairs(self) -> int:
+        """How many pairs of each head pitches turn; at least one is left to positions."""
+        return min(round(self.rotary_pitch * (self.head_width // 2)), self.head_width // 2 - 1)
 
 
 def _require(holds: bool, sentence: str) -> None:
@@ -96,24 +116,26 @@ def body(
     mask: Mask,
     cache: Cache | None = None,
     key: jax.Array | None = None,
+    pitches: Pitches | None = None,
 ) -> tuple[jax.Array, Cache | None]:
     """Embeddings h [B, T, d] -> normed outputs [B, T, d] and the cache with T more slots.
 
-    With a cache, positions and mask follow from its index and start. A key turns dropout on.
+    With a cache, positions and mask follow from its index and start. A key turns dropout on. `pitches` are read if
+    `rotary_pitch` is set: keys are turned by those of the ids, queries by those to reckon from.
     """
     if cache is not None:
         positions = cache.index + jnp.arange(h.shape[1]) - cache.start[:, None]
-    angles = rotary(positions, c.head_width, c.rope_theta)
+    turns = _turns(c, positions, pitches)
     h = h.astype(carrier(c.dtype))
 
     def block(h, w, number):
         keys = [None] * 2 if key is None else jax.random.split(jax.random.fold_in(key, number))
-        q, k, v = _heads(c, w["attention"], h, angles)
+        q, k, v = _heads(c, w["attention"], h, turns)
         seen = attention(q, k, v, mask, c.attention, c.dtype)
-        return _mlp(c, w["mlp"], _join(c, w["attention"], h, seen, keys[0]), keys[1])
+        return _mlp(c, w["mlp"], _join(c, w["attention"], h, seen, turns, keys[0], number), keys[1], number)
 
     if cache is not None:
-        h, cache = _with_cache(c, params["layers"], h, angles, cache)
+        h, cache = _with_cache(c, params["layers"], h, turns, cache)
     elif c.scan:
         step = jax.checkpoint(block, prevent_cse=False) if c.remat else block
         h, _ = jax.lax.scan(lambda h, x: (step(h, *x), None), h, (params["layers"], jnp.arange(c.layers)))
@@ -124,31 +146,53 @@ def body(
     return norm(h, params["norm"]), cache
 
 
-def _with_cache(c: BodyConfig, layers: Tree, h: jax.Array, angles, cache: Cache) -> tuple[jax.Array, Cache]:
+def _turns(c: BodyConfig, positions: jax.Array, pitches: Pitches | None) -> Turns:
+    n = c.pitch_pairs
+    of_slot = rotary(positions, c.head_width - 2 * n, c.rope_theta, c.rope_period)
+    if not n:
+        return Turns(of_slot, of_slot)
+    keys, queries = pitches[0], pitches[1][..., :BASES]
+    keys = jnp.concatenate([keys] * queries.shape[-1], -1)  # so that a pair has one period in both
+    q, k = rotary_pitch(queries, n), rotary_pitch(keys, n)
+    values = (join(still(of_slot), k), join(still(of_slot), back(q))) if c.rotary_values else (None, None)
+    return Turns(join(of_slot, q), join(of_slot, k), *values)
+
+
+def _with_cache(c: BodyConfig, layers: Tree, h: jax.Array, turns: Turns, cache: Cache) -> tuple[jax.Array, Cache]:
     ks, vs = [], []
     layers = weights.unstack(layers) if c.scan else layers
     for i in range(c.layers):
         w = layers[str(i)]
-        q, k, v = _heads(c, w["attention"], h, angles)
+        q, k, v = _heads(c, w["attention"], h, turns)
         seen, k, v = cached_attention(q, k, v, cache, i, c.attention, c.dtype)
-        h = _mlp(c, w["mlp"], _join(c, w["attention"], h, seen, None), None)
+        h = _mlp(c, w["mlp"], _join(c, w["attention"], h, seen, turns))
         ks.append(k)
         vs.append(v)
     return h, cache.replace(k=tuple(ks), v=tuple(vs), index=cache.index + h.shape[1])
 
 
-def _heads(c: BodyConfig, w: Tree, h: jax.Array, angles) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _heads(c: BodyConfig, w: Tree, h: jax.Array, turns: Turns) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Queries [B, H, T, D], keys and values [B, KV, T, D]."""
-    return split_heads(linear(norm(h, w["norm"]), w["qkv"], ("batch", None, "heads", None, None), c.dtype), angles)
+    return split_heads(linear(norm(h, w["norm"]), w["qkv"], ("batch", None, "heads", None, None), c.dtype), turns)
 
 
-def _join(c: BodyConfig, w: Tree, h: jax.Array, seen: jax.Array, key) -> jax.Array:
-    return h + dropout(linear(seen.swapaxes(1, 2), w["out"], STREAM, c.dtype), c.dropout, key)
+def _join(c: BodyConfig, w: Tree, h: jax.Array, seen: jax.Array, turns: Turns, key=None, number=0) -> jax.Array:
+    seen = seen.swapaxes(1, 2)
+    seen = seen if turns.out is None else rotate(seen, turns.out)
+    return _add(c, h, linear(seen, w["out"], STREAM, c.dtype), key, number)
 
 
-def _mlp(c: BodyConfig, w: Tree, h: jax.Array, key) -> jax.Array:
+def _mlp(c: BodyConfig, w: Tree, h: jax.Array, key=None, number=0) -> jax.Array:
     x = gated(linear(norm(h, w["norm"]), w["up"], ("batch", None, None, "mlp"), c.dtype))
-    return h + dropout(linear(x, w["down"], STREAM, c.dtype), c.dropout, key)
+    return _add(c, h, linear(x, w["down"], STREAM, c.dtype), key, number)
+
+
+def _add(c: BodyConfig, h: jax.Array, x: jax.Array, key, number) -> jax.Array:
+    """h and what a layer says, x, with dropout."""
+    x = dropout(x, c.dropout, key)
+    if key is not None and c.layer_dropout:
+        x = dropout(x, c.layer_dropout * (number + 1) / c.layers, jax.random.fold_in(key, 1), axes=1)
+    return h + x
 
 
 def init_cache(c: BodyConfig, batch: int, length: int, dtype=None) -> Cache:

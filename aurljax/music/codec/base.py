@@ -33,6 +33,17 @@ class Codec(abc.ABC):
         """How many values each per-token feature has."""
         return self.grammar.feature_sizes
 
+    @property
+    def pitch_ids(self) -> tuple[int, int]:
+        """(the id of pitch 0, how many pitches), (0, 0) where no id is a pitch."""
+        v = self.vocabulary
+        return (v.id("pitch"), v.size("pitch")) if "pitch" in v.index else (0, 0)
+
+    @property
+    def pitch_features(self) -> tuple[str, ...]:
+        """The features that are pitches to reckon the next one from, the voice's last first; other values: none."""
+        return self.grammar.pitch_features
+
     def encode(self, score: Score, bars: tuple[int, int] | None = None) -> np.ndarray:
         """int32 [T] ids of a score, or of its bars a..b-1: an inner window begins with `continue` and the state in
         force, and has no `end` unless it reaches the last bar. What sounds into it: see `window`."""

@@ -33,6 +33,7 @@ class EventGrammar:
     """The automaton of the `event` vocabulary."""
 
     shortest = 3  # ids of the shortest piece: start, tempo, end
+    pitch_features = ()
 
     def __init__(self, vocabulary: Vocabulary):
         v, number = vocabulary, {p: i for i, p in enumerate(PHASES)}

@@ -40,6 +40,7 @@ class Grammar:
     """The automaton of a vocabulary; `bar_lengths` gives the bar length in positions of each meter id."""
 
     shortest = NEED["begin"]  # ids of the shortest piece
+    pitch_features = ("last",)
 
     def __init__(self, vocabulary: Vocabulary, bar_lengths: np.ndarray, controls: tuple[str, ...] = ()):
         v = vocabulary

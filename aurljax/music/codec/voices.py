@@ -48,12 +48,14 @@ class VoicesLayout:
 @dataclasses.dataclass(frozen=True)
 class VoicesCodec(Codec):
     """Score <-> ids. `grid`: frames per quarter. `onsets`: tell a note held from one struck again. `barlines`: write
-    bars, meters and tempi; without them a window's "bar" is four quarters."""
+    bars, meters and tempi; without them a window's "bar" is four quarters. `intervals`: features of the other voices and
+    of motion; the ids are the same."""
 
     voices: int = 4
     grid: int = 4
     onsets: bool = False
     barlines: bool = True
+    intervals: bool = False
     name = "voices"
     tempi = USEC  # microseconds per quarter of each tempo step
     velocity = VELOCITY
@@ -63,7 +65,7 @@ class VoicesCodec(Codec):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= most:
                 raise UserError(f"codec option {name} must be a whole number in 1..{most}, not {value!r}")
-        for name in ("onsets", "barlines"):
+        for name in ("onsets", "barlines", "intervals"):
             if type(getattr(self, name)) is not bool:
                 raise UserError(f"codec option {name} must be true or false, not {getattr(self, name)!r}")
 
@@ -88,12 +90,14 @@ class VoicesCodec(Codec):
     @functools.cached_property
     def grammar(self) -> VoicesGrammar:
         """Which ids may follow which."""
-        return VoicesGrammar(self.vocabulary, self.voices, self.grid, self.meters.lengths, USEC, BLOCK * self.grid)
+        lengths, block = self.meters.lengths, BLOCK * self.grid
+        return VoicesGrammar(self.vocabulary, self.voices, self.grid, lengths, USEC, block, self.intervals)
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """16 hex digits; corpora of windows and checkpoints are bound to it."""
-        return self.vocabulary.fingerprint(codec=self.name, layout=1, **self.options)
+        options = {name: value for name, value in self.options.items() if name != "intervals" or value}  # came later
+        return self.vocabulary.fingerprint(codec=self.name, layout=1, **options)
 
     @property
     def unit(self) -> int:

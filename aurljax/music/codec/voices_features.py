@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aurljax.music.codec.grammar import BARS
-from aurljax.music.codec.voices_grammar import NONE, REST, VoicesGrammar
+from aurljax.music.codec.voices_grammar import NONE, REST, SPAN, STEP, VoicesGrammar, interval
 
 
 def of_voices(grammar: VoicesGrammar, ids: np.ndarray) -> dict[str, np.ndarray]:
@@ -15,25 +15,36 @@ def of_voices(grammar: VoicesGrammar, ids: np.ndarray) -> dict[str, np.ndarray]:
     cell = kind >= v.index["rest"]
     count = np.cumsum(cell)  # cells so far, hence the index of the next one
     voice = count % voices
-    sound, age = _cells(grammar, kind[cell], value[cell])
+    sound, age, step = _cells(grammar, kind[cell], value[cell])
     if grammar.barlines:
         frame, line, begun, meter = _bars(grammar, kind, value, cell, count)
     else:
         frame, line = count // voices % grammar.block, cell & (voice == 0)
         begun, meter = -(-count // (voices * grammar.block)), None
     phase = np.where(cell, np.where(line, grammar.phase.line, grammar.phase.cells), grammar.phase_of[kind])
-    before = count - voices  # the same voice, one frame earlier
+
+    def ago(k: int, of: np.ndarray, otherwise: int) -> np.ndarray:
+        """[T] what `of` says about the k-th cell before the next one."""
+        return np.where(count >= k, of[count - k], otherwise)
+
     out = {
         "phase": phase,
         "voice": voice,
         "position": frame,
         "bar": np.where(begun > 0, (begun - 1) % BARS, BARS),
-        "last": np.where(before >= 0, sound[before], NONE),
-        "age": np.where(before >= 0, age[before], 0),
-        "above": np.where(voice > 0, sound[count - 1], NONE),
+        "last": ago(voices, sound, NONE),
+        "age": ago(voices, age, 0),
     }
     if meter is not None:
         out["meter"] = meter + 1
+    if not grammar.intervals:
+        out["above"] = np.where(voice > 0, sound[count - 1], NONE)
+    else:
+        out["step"] = ago(voices, step, 2 * STEP + 1)
+        for k in range(1, voices):
+            out[f"sound_{k}"] = ago(k, sound, NONE)
+            out[f"interval_{k}"] = interval(out[f"sound_{k}"], out["last"], SPAN)
+            out[f"step_{k}"], out[f"age_{k}"] = ago(k, step, 2 * STEP + 1), ago(k, age, 0)
     return {name: x.astype(np.int32) for name, x in out.items()}
 
 
@@ -52,8 +63,9 @@ def _bars(grammar: VoicesGrammar, kind, value, cell, count) -> tuple[np.ndarray,
     return np.where(full, 0, inside // grammar.voices), cell & full, np.cumsum(kind == number["bar"]), meter
 
 
-def _cells(grammar: VoicesGrammar, kind: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[cells] what each sounds and for how many frames so far; one more at the end, so that any index is inside."""
+def _cells(grammar: VoicesGrammar, kind: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[cells] what each sounds, for how many frames so far, and how its voice came there; one more at the end, so that any
+    index is inside."""
     n, voices, number = len(kind), grammar.voices, grammar.vocabulary.index
     frames = -(-(n + 1) // voices)
     kind = np.append(kind, np.full(frames * voices - n, number["rest"])).reshape(frames, voices)
@@ -67,4 +79,6 @@ def _cells(grammar: VoicesGrammar, kind: np.ndarray, value: np.ndarray) -> tuple
     row = np.arange(frames)[:, None]
     head = np.maximum.accumulate(np.where(goes_on, 0, row), 0)
     sound = np.take_along_axis(sound, head, 0)
-    return sound.ravel(), np.minimum(row - head + 1, grammar.oldest).ravel()
+    before = np.where(head > 0, np.take_along_axis(sound, np.maximum(head - 1, 0), 0), NONE)
+    step = interval(sound, before, STEP) if grammar.intervals else before
+    return sound.ravel(), np.minimum(row - head + 1, grammar.oldest).ravel(), step.ravel()

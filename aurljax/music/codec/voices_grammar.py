@@ -20,19 +20,33 @@ REST, NONE = PITCHES, PITCHES + 1  # what a voice sounds beside a pitch: nothing
 PHASES = ("begin", "header", "bar", "meter", "tempo", "cells", "line", "done")
 AFTER = {"start": "header", "continue": "header", "bar": "bar", "meter": "meter", "tempo": "tempo"}
 CELLS = ("rest", "hold", "pitch")
+STEP, SPAN = 12, 48  # semitones: the widest motion of a voice, and interval between voices, that is told exactly
+
+
+def interval(a: Array, b: Array, widest: int, xp=np) -> Array:
+    """Feature value of a - b in semitones, clipped to -widest..widest and counted from 0; the value after the last where
+    either is no pitch."""
+    return xp.where((a < PITCHES) & (b < PITCHES), xp.clip(a - b, -widest, widest) + widest, 2 * widest + 1)
 
 
 class VoicesGrammar:
     """The automaton of `voices` voices on a grid of frames; where the vocabulary has no `bar`, of frames alone.
 
     lengths: [meters] frames of a bar; usec: [tempi] microseconds per quarter; block: frames counted as a bar where none
-    are written.
+    are written; intervals: whether the features tell of the other voices, and of motion.
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, voices: int, grid: int, lengths: np.ndarray, usec: np.ndarray, block: int
+        self,
+        vocabulary: Vocabulary,
+        voices: int,
+        grid: int,
+        lengths: np.ndarray,
+        usec: np.ndarray,
+        block: int,
+        intervals: bool = False,
     ):
-        self.vocabulary, self.voices, self.block = vocabulary, voices, block
+        self.vocabulary, self.voices, self.block, self.intervals = vocabulary, voices, block, intervals
         self.barlines, self.onsets = "bar" in vocabulary.index, "hold" in vocabulary.index
         self.lengths = np.asarray(lengths, np.int32)
         self.seconds = (np.asarray(usec) / (1e6 * grid)).astype(np.float32)  # per frame
@@ -53,6 +67,14 @@ class VoicesGrammar:
         }
         if self.barlines:
             self.feature_sizes["meter"] = len(self.lengths) + 1
+        self.pitch_features = ("last", "above")
+        if intervals:
+            self.pitch_features = ("last", *(f"sound_{k}" for k in range(1, voices)))
+            del self.feature_sizes["above"]  # is among the others
+            self.feature_sizes["step"] = 2 * STEP + 2
+            for k in range(1, voices):
+                sizes = {"sound": NONE + 1, "interval": 2 * SPAN + 2, "step": 2 * STEP + 2, "age": self.oldest + 1}
+                self.feature_sizes |= {f"{name}_{k}": size for name, size in sizes.items()}
 
     def init(self, batch: int, left: Array | int = UNLIMITED, xp=np) -> State:
         """Registers before the first id. `left`: ids that may still be written, [B] or one for all rows."""
@@ -74,6 +96,7 @@ class VoicesGrammar:
             "above": zero + NONE,  # what the voice above the next cell sounds in this frame
             "last": xp.full((batch, self.voices), NONE, xp.int16),  # what each voice sounded last
             "age": xp.zeros((batch, self.voices), xp.int16),  # for how many frames
+            "step": xp.full((batch, self.voices), 2 * STEP + 1, xp.int16),  # how it came there: an `interval`
         }
 
     def advance(self, s: State, ids: Array, xp=np) -> State:
@@ -89,6 +112,7 @@ class VoicesGrammar:
         sound = xp.where(pitch, value, xp.where(rest, REST, before))
         goes_on = hold | (cell & (sound == before) & ~(pitch & self.onsets))
         age = xp.where(goes_on, xp.minimum(self._own(s, "age", xp) + 1, self.oldest), 1)
+        step = xp.where(goes_on, self._own(s, "step", xp), interval(sound, before, STEP, xp))
 
         wrapped = cell & (s["voice"] == self.voices - 1)
         voice = xp.where(cell, (s["voice"] + 1) % self.voices, s["voice"])
@@ -117,6 +141,7 @@ class VoicesGrammar:
             "above": xp.where(cell, xp.where(voice == 0, NONE, sound), s["above"]),
             "last": xp.where(mine & cell[:, None], sound[:, None], s["last"]).astype(xp.int16),
             "age": xp.where(mine & cell[:, None], age[:, None], s["age"]).astype(xp.int16),
+            "step": xp.where(mine & cell[:, None], step[:, None], s["step"]).astype(xp.int16),
         }  # fmt: skip
 
     def closing(self, s: State, xp=np) -> Array:
@@ -179,7 +204,10 @@ class VoicesGrammar:
 
     def features(self, s: State, xp=np) -> dict[str, Array]:
         """{name: [B]} what the model is told at the id just written, most of it about the next cell: its voice, its
-        position in the bar, what that voice sounded last and for how long, and what the voice above sounds now."""
+        position in the bar, what that voice sounded last and for how long, and what the voice above sounds now. With
+        `intervals`, for the latter, how that voice came to its last pitch, and of each of the k voices written before
+        it, the nearest first: what it sounds, the interval to that from the last pitch, how it came there and for how
+        long it is there."""
         out = {
             "phase": s["phase"],
             "voice": s["voice"],
@@ -187,11 +215,20 @@ class VoicesGrammar:
             "bar": xp.where(s["bar"] < 0, BARS, s["bar"] % BARS),
             "last": self._own(s, "last", xp),
             "age": self._own(s, "age", xp),
-            "above": s["above"],
         }
-        return out | ({"meter": s["meter"] + 1} if self.barlines else {})
+        if self.barlines:
+            out["meter"] = s["meter"] + 1
+        if not self.intervals:
+            out["above"] = s["above"]
+        else:
+            out["step"] = self._own(s, "step", xp)
+            for k in range(1, self.voices):
+                out[f"sound_{k}"] = self._own(s, "last", xp, k)
+                out[f"interval_{k}"] = interval(out[f"sound_{k}"], out["last"], SPAN, xp)
+                out[f"step_{k}"], out[f"age_{k}"] = self._own(s, "step", xp, k), self._own(s, "age", xp, k)
+        return out
 
-    def _own(self, s: State, register: str, xp) -> Array:
-        """[B] a per-voice register read at the voice of the next cell."""
-        own = xp.arange(self.voices) == s["voice"][:, None]
+    def _own(self, s: State, register: str, xp, back: int = 0) -> Array:
+        """[B] a per-voice register read at the voice of the next cell, or of so many cells before it."""
+        own = xp.arange(self.voices) == (s["voice"][:, None] - back) % self.voices
         return xp.max(xp.where(own, s[register], 0), 1).astype(xp.int32)
