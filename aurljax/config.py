@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from aurljax.data import packing, turns
 from aurljax.data.augment import Augment
 from aurljax.data.curriculum import Curriculum
+from aurljax.data.cuts import CUTS
 from aurljax.fields import (
     ConfigError,
     at_least,
@@ -60,6 +61,7 @@ class Data:
     buckets: tuple[int, ...] = ()  # lengths of the rows of what is shorter; more rows, so that the slots are as many
     batch: int = 8
     transpose: tuple[int, int] = (0, 0)  # semitones, both ends included
+    cut: str = "tile"  # how training's long pieces become windows
     preprocess: Preprocess = field(default_factory=Preprocess)  # of every split
     augment: Augment = field(default_factory=Augment)  # of the training split
     curriculum: Curriculum = field(default_factory=Curriculum)  # likewise
@@ -67,6 +69,7 @@ class Data:
     def __post_init__(self) -> None:
         at_least(self, "data", length=2, batch=1)
         packing.lengths(self.length, self.buckets)
+        one_of("data.cut", self.cut, CUTS)
         turns.shares([share for _, share in self.mixture])
         low, high = self.transpose
         require(-12 <= low <= 0 <= high <= 12, f"data.transpose={self.transpose} must be (-12..0, 0..12)")

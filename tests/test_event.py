@@ -14,7 +14,7 @@ from strategies import scores
 
 import aurljax
 from aurljax.cli import main
-from aurljax.data import windows
+from aurljax.data import cuts
 from aurljax.data.augment import transpose
 from aurljax.evaluate import likelihood
 from aurljax.music.codec import CodecError, make
@@ -252,7 +252,7 @@ def test_a_window_states_the_pedals_that_are_down():
 @settings(max_examples=25, deadline=None)
 def test_tiles_fit_and_cover(seed, length):
     score = long_piece(30, seed) if seed % 3 == 0 else pedalled(seed)
-    found, left_out = windows.tile(score, CODEC, length)
+    found, left_out = cuts.cut(score, CODEC, length)
     covered = [bar for a, b, _ in found for bar in range(a, b)]
     assert covered == sorted(set(covered)) and left_out == CODEC.bars(score) - len(covered)
     for a, b, ids in found:

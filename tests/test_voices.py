@@ -14,7 +14,7 @@ from scores import long_piece, random_score
 from strategies import scores as lawful_scores
 from test_codec import walk
 
-from aurljax.data import windows
+from aurljax.data import cuts
 from aurljax.errors import UserError
 from aurljax.evaluate import likelihood
 from aurljax.music import midi
@@ -275,7 +275,7 @@ def test_windows_are_whole_bars(codec, seed):
     starts = codec.bar_starts(window, 99)
     assert len(starts) == b - a and starts[0] == 1
     assert np.array_equal(np.diff(starts)[1:], lengths[a + 1 : b - 1])
-    found, left_out = windows.tile(score, codec, 128)
+    found, left_out = cuts.cut(score, codec, 128)
     assert left_out + sum(y - x for x, y, _ in found) == len(lengths)
     assert all(n == len(codec.encode(score, (x, y))) <= 129 for x, y, n in found)
 

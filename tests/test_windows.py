@@ -1,5 +1,6 @@
 """Windows are whole bars that fit, each in one row and whole; what is kept on disk is what would be computed."""
 
+import itertools
 import types
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scores import long_piece, random_score
 
-from aurljax.data import files, packing, windows
+from aurljax.data import cuts, files, packing, windows
 from aurljax.errors import UserError
 from aurljax.music import codec as codecs
 
@@ -35,7 +36,7 @@ def own_cache(tmp_path, monkeypatch):
 @settings(max_examples=40, deadline=None)
 def test_windows_cover_a_piece_bar_by_bar(seed, length):
     score = long_piece(30, seed) if seed % 4 == 0 else random_score(seed)
-    found, left_out = windows.tile(score, CODEC, length)
+    found, left_out = cuts.cut(score, CODEC, length)
     bars = CODEC.bars(score)
     covered = [bar for a, b, _ in found for bar in range(a, b)]
     assert covered == sorted(set(covered)) and set(covered) <= set(range(bars))
@@ -51,14 +52,39 @@ def test_windows_cover_a_piece_bar_by_bar(seed, length):
 def test_a_window_is_as_long_as_the_bound_allows():
     score = long_piece(100)
     lengths, room = CODEC.bar_lengths(score), 257 - CODEC.overhead(score)
-    found, _ = windows.tile(score, CODEC, 256)
+    found, _ = cuts.cut(score, CODEC, 256)
     assert all(lengths[a : b + 1].sum() > room for a, b, _ in found[:-1])
+
+
+@given(st.integers(0, 400), st.integers(64, 600))
+@settings(max_examples=40, deadline=None)
+def test_every_way_of_cutting_keeps_to_whole_bars_that_fit(seed, length):
+    score = long_piece(40, seed) if seed % 2 == 0 else random_score(seed)
+    bars, (tiles, left_out) = CODEC.bars(score), cuts.cut(score, CODEC, length)
+    found = {how: cuts.cut(score, CODEC, length, how) for how in cuts.CUTS}
+    for how, (parts, left) in found.items():
+        assert all(ids == len(CODEC.encode(score, bars=(a, b))) <= length + 1 for a, b, ids in parts)
+        assert left == bars - len({bar for a, b, _ in parts for bar in range(a, b)}), how
+    assert found["truncate"][0] == tiles[:1]
+    assert found["even"][1] == found["slide"][1] == left_out
+    slide = found["slide"][0]
+    assert all(a < c and (c <= b or left_out) for (a, b, _), (c, _, _) in itertools.pairwise(slide))
+
+
+def test_even_windows_are_as_many_as_tiles_and_differ_less():
+    score = long_piece(100)
+    for length in (100, 256, 400):
+        tiles, even = (np.array(cuts.cut(score, CODEC, length, how)[0])[:, 2] for how in ("tile", "even"))
+        assert len(even) == len(tiles) and np.ptp(even) <= 2 * CODEC.bar_lengths(score).max() < np.ptp(tiles)
+        slide = cuts.cut(score, CODEC, length, "slide")[0]
+        shared = sum(b - c for (_, b, _), (c, _, _) in itertools.pairwise(slide)) / CODEC.bars(score)
+        assert 0.35 < shared < 1  # about every bar is heard twice
 
 
 def test_the_index_is_the_tiles_of_the_split_in_order(corpus, monkeypatch):
     monkeypatch.setattr(windows, "CHUNK", 5)
     index = windows.compute(corpus, CODEC, "train", 128)
-    tiles = [windows.tile(corpus[i], CODEC, 128) for i in corpus.split("train")]
+    tiles = [cuts.cut(corpus[i], CODEC, 128) for i in corpus.split("train")]
     rows = [(i, *w) for i, (found, _) in zip(corpus.split("train"), tiles, strict=True) for w in found]
     assert list(zip(index.piece, index.start, index.stop, index.ids, strict=True)) == rows
     assert index.left_out == sum(out for _, out in tiles) > 0

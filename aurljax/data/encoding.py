@@ -41,11 +41,12 @@ class Source:
         preprocess: Preprocess = windows.RAW,
         effects: Augment = PLAIN,
         memory: int = 256 << 20,
+        cut: str = "tile",
     ):
         self.corpus, self.codec, self.seed = corpus, codec, seed
         self.transpose, self.preprocess, self.effects = transpose, preprocess, effects
         self.slack = effects.slack if effects.active else 0.0
-        self.windows = windows.load(corpus, codec, split, max(int(length / (1 + self.slack)), 2), preprocess)
+        self.windows = windows.load(corpus, codec, split, max(int(length / (1 + self.slack)), 2), preprocess, cut)
         slots = np.ceil((self.windows.ids - 1) * (1 + self.slack)).astype(np.int64)
         self.slots = np.minimum(slots, length)  # [W] kept for each window in its row
         self.cut = self.fell_back = 0

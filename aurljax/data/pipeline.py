@@ -34,7 +34,8 @@ class Dataset:
     always as many slots. `mixture` names further corpora and the share of the slots that each has. Every window of a
     corpus is drawn once in an epoch of its own, transposed by a number of semitones drawn from `transpose`
     (low <= 0 <= high), and given the effects of `effects`, whose schedules end at step `steps`. While a `curriculum`
-    lasts, rows are drawn from its pool, with replacement. `cache_bytes` of encoded windows are kept in memory.
+    lasts, rows are drawn from its pool, with replacement. `cut` is one of `cuts.CUTS`. In memory are kept `cache_bytes` of
+    encoded windows.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Dataset:
         curriculum: Curriculum = IN_TURN,
         buckets: tuple[int, ...] = (),
         mixture: Sequence[tuple[Corpus, float]] = (),
+        cut: str = "tile",
     ):
         low, high = transpose
         if not low <= 0 <= high:
@@ -72,7 +74,7 @@ class Dataset:
         lengths, self.shares = packing.lengths(length, self.buckets), turns.shares([share for _, share in mixture])
         memory = cache_bytes // len(self.shares)
         self.sources = [
-            Source(c, codec, split, length, _seed(seed, k), self.transpose, preprocess, effects, memory)
+            Source(c, codec, split, length, _seed(seed, k), self.transpose, preprocess, effects, memory, cut)
             for k, c in enumerate([corpus, *(c for c, _ in mixture)])
         ]
         self.timetable = Timetable(self.sources, self.shares, lengths, batch, seed, shuffle, steps, curriculum)
@@ -201,7 +203,7 @@ def training(config: Config, codec: Codec, corpus: Corpus) -> Dataset:
     d = config.data
     return Dataset(
         corpus, codec, "train", d.length, d.batch, seed=config.seed, transpose=d.transpose, preprocess=d.preprocess,
-        effects=d.augment, steps=config.run.steps, curriculum=d.curriculum, buckets=d.buckets,
+        effects=d.augment, steps=config.run.steps, curriculum=d.curriculum, buckets=d.buckets, cut=d.cut,
         mixture=[(Corpus(path), share) for path, share in d.mixture],
     )  # fmt: skip
 

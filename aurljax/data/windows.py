@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aurljax.data import cache, files, workers
+from aurljax.data import cache, cuts, files, workers
 from aurljax.data.corpus import Corpus
 from aurljax.errors import UserError
 from aurljax.music import codec as codecs
@@ -47,31 +47,6 @@ class Windows:
         return hashlib.sha256(b"".join(np.ascontiguousarray(c).tobytes() for c in columns)).hexdigest()[:16]
 
 
-def tile(score: scores.Score, codec: Codec, length: int) -> tuple[list[tuple[int, int, int]], int]:
-    """([(first bar, bar after the last, ids)], bars left out) of one piece, windows of at most length + 1 ids.
-
-    A piece that fits is one window. A longer one is tiled from bar 0, as many bars at a time as surely fit.
-    """
-    lengths = codec.bar_lengths(score)
-    ends = np.concatenate([[0], np.cumsum(lengths)])  # ids before each bar line
-    if ends[-1] <= length + 1:
-        whole = len(codec.encode(score))
-        if whole <= length + 1:
-            return [(0, len(lengths), whole)], 0
-    room = length + 1 - codec.overhead(score)
-    windows, left_out, a = [], 0, 0
-    while a < len(lengths):
-        b = max(int(np.searchsorted(ends, ends[a] + room, "right")) - 1, a + 1)
-        while (ids := len(codec.encode(score, bars=(a, b)))) > length + 1 and b > a + 1:
-            b -= 1
-        if ids <= length + 1:
-            windows.append((a, b, ids))
-        else:
-            left_out += 1
-        a = b
-    return windows, left_out
-
-
 def compute(
     corpus: Corpus,
     codec: Codec,
@@ -79,8 +54,9 @@ def compute(
     length: int,
     processes: int | None = None,
     how: Preprocess = RAW,
+    cut: str = "tile",
 ) -> Windows:
-    """The windows of every piece of a split, preprocessed, in the corpus's order; UserError if there is none.
+    """The windows of every piece of a split, preprocessed and `cut`, in the corpus's order; UserError if there is none.
 
     `processes`: None for one a core where the split is large, else this one alone.
     """
@@ -88,10 +64,10 @@ def compute(
     if processes is None:
         processes = workers.cores() if len(pieces) >= LARGE else 1
     if processes == 1:
-        parts = [_cut(corpus, codec, length, pieces, how)]
+        parts = [_cut(corpus, codec, length, pieces, how, cut)]
     else:
         same = {"corpus": str(corpus.path), "codec": codec.name, "options": codec.options, "length": length}
-        same["preprocess"] = dataclasses.asdict(how)
+        same |= {"preprocess": dataclasses.asdict(how), "cut": cut}
         tasks = [{**same, "items": pieces[i : i + CHUNK]} for i in range(0, len(pieces), CHUNK)]
         done = dict(workers.run("aurljax.data.windows:_task", tasks, processes, float("inf")))
         parts = [done[i] for i in range(len(tasks))]
@@ -102,13 +78,13 @@ def compute(
 
 
 def _cut(
-    corpus: Corpus, codec: Codec, length: int, pieces: list[int], how: Preprocess, at: Callable = int
+    corpus: Corpus, codec: Codec, length: int, pieces: list[int], how: Preprocess, cut: str, at: Callable = int
 ) -> tuple[list, int]:
     """([(piece, first bar, bar after the last, ids)], bars left out) of some pieces; calls at(k) before the k-th."""
     rows, left_out = [], 0
     for k, i in enumerate(pieces):
         at(k)
-        windows, out = tile(preprocess.prepare(corpus[i], how)[0], codec, length)
+        windows, out = cuts.cut(preprocess.prepare(corpus[i], how)[0], codec, length, cut)
         rows += [(i, *w) for w in windows]
         left_out += out
     return rows, left_out
@@ -119,19 +95,20 @@ def _task(task: workers.Task, at: Callable) -> tuple[list, int]:
     if task["bad"]:
         raise RuntimeError(f"{task['corpus']}: workers died on pieces {task['items']} ({task['bad']})")
     made = codecs.make(task["codec"], **task["options"])
-    return _cut(Corpus(task["corpus"]), made, task["length"], task["items"], Preprocess(**task["preprocess"]), at)
+    how = Preprocess(**task["preprocess"])
+    return _cut(Corpus(task["corpus"]), made, task["length"], task["items"], how, task["cut"], at)
 
 
-def load(corpus: Corpus, codec: Codec, split: str, length: int, how: Preprocess = RAW) -> Windows:
+def load(corpus: Corpus, codec: Codec, split: str, length: int, how: Preprocess = RAW, cut: str = "tile") -> Windows:
     """`compute`, kept on disk by all it depends on: in the corpus if it can be written, else in the user's cache."""
-    code = files.code(codecs, scores, preprocess, polyphony, sys.modules[__name__])
-    key = f"{corpus.digest}/{codec.fingerprint}/{split}/{length}/{code}/{how}"
+    code = files.code(codecs, scores, preprocess, polyphony, cuts, sys.modules[__name__])
+    key = f"{corpus.digest}/{codec.fingerprint}/{split}/{length}/{code}/{how}/{cut}"
     name = f"windows-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
     kept = corpus.path / "cache" / name
     for get in (kept.read_bytes, lambda: cache.read(f"windows/{name}")):
         if (found := _read(get)) is not None:
             return found
-    windows = compute(corpus, codec, split, length, how=how)
+    windows = compute(corpus, codec, split, length, how=how, cut=cut)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         files.write(kept, _bytes(windows))
