@@ -39,6 +39,20 @@ def test_the_pool_grows_from_its_share_to_everything(shape, start, until, rows, 
     assert c.pool(rows, until) is None and Curriculum().pool(rows, progress) is None
 
 
+@pytest.mark.parametrize("buckets", [(), (64, 128)])
+def test_sparse_rows_come_first_by_density(corpus, buckets):
+    data = dataset(corpus, buckets=buckets, curriculum=Curriculum("density", 0.2, 0.5))
+    windows, table = data.sources[0].windows, data.timetable
+    density = windows.ids / (windows.stop - windows.start)
+    for bucket, packing in enumerate(table.packings[0]):
+        ranks = np.sort([density[packing[r]].max() for r in range(len(packing))])
+        for step in range(STEPS // 2):
+            pool = data.curriculum.pool(len(packing), step / (STEPS - 1))
+            drawn = [p for p in table.places(step) if p.bucket == bucket]
+            assert all(density[table.windows(p)].max() <= ranks[pool - 1] for p in drawn)
+    assert same(data.batch(30), dataset(corpus, buckets=buckets, curriculum=Curriculum()).batch(30))
+
+
 def test_shapes_differ_in_the_middle():
     middle = {shape: Curriculum("length", 0.1, 1.0, shape).pool(1000, 0.25) for shape in SHAPES}
     assert middle["linear"] == 325 and middle["exponential"] == math.ceil(1000 * 0.1**0.75)

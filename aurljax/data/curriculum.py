@@ -16,15 +16,16 @@ SHAPES = {  # share of the way from the first share of the rows to all of them, 
 
 @dataclass(frozen=True)
 class Curriculum:
-    """Which rows a step draws from. A row is as hard as its longest window is long; packing puts like with like."""
+    """Which rows a step draws from. A row is as hard as its hardest window: the longest (packing puts like with like), or
+    the one with most ids a bar."""
 
-    by: str = "none"  # none or length
+    by: str = "none"  # none, length or density
     start: float = 0.25  # share of the rows, the easiest, that the first step draws from
     until: float = 0.5  # share of the run from which on all are read in turn, epoch by epoch
     shape: str = "linear"  # linear, exponential (the pool grows by a constant factor) or cosine
 
     def __post_init__(self) -> None:
-        one_of("data.curriculum.by", self.by, ("none", "length"))
+        one_of("data.curriculum.by", self.by, ("none", "length", "density"))
         one_of("data.curriculum.shape", self.shape, tuple(SHAPES))
         for name in ("start", "until"):
             value = getattr(self, name)

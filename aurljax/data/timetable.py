@@ -114,8 +114,16 @@ class Timetable:
     def _pool(self, progress: float) -> Table | None:
         """[source][bucket] how many rows, the easiest, are drawn from; None: all, in turn.
 
-        A row is in a shorter bucket because its longest window is shorter, so a pool fills the buckets from there on.
+        A row is in a shorter bucket because its longest window is shorter, so by length a pool fills the buckets from
+        there on; by density each bucket has its own.
         """
+        if self.curriculum.by == "density":
+            tables = [[self.curriculum.pool(n, progress) for n in row] for row in self.counts]
+            if tables[0][0] is None:
+                return None
+            return [
+                [min(pool, n) for pool, n in zip(*both, strict=True)] for both in zip(tables, self.counts, strict=True)
+            ]
         pools = [self.curriculum.pool(sum(row), progress) for row in self.counts]
         if pools[0] is None:
             return None
@@ -138,6 +146,8 @@ class Timetable:
         return Place(source, bucket, int(self._easiest(source, bucket)[drawn]), number)
 
     def _ranking(self, source: int, bucket: int) -> np.ndarray:
-        """[rows] the rows of a packing from the easiest on: a row is as hard as its longest window is long."""
-        ids, rows = self.sources[source].windows.ids, self.packings[source][bucket]
-        return np.argsort([ids[rows[r]].max() for r in range(len(rows))], kind="stable")
+        """[rows] the rows of a packing from the easiest on: a row is as hard as its hardest window."""
+        windows, rows = self.sources[source].windows, self.packings[source][bucket]
+        bars = windows.stop - windows.start if self.curriculum.by == "density" else 1
+        hardness = windows.ids / bars
+        return np.argsort([hardness[rows[r]].max() for r in range(len(rows))], kind="stable")
