@@ -50,8 +50,10 @@ def codec(args: argparse.Namespace) -> dict:
     files = midi_files(args.folder)
     scores = [aurljax.load_midi(f) for f in files]
     out = {"files": len(files), "notes": sum(map(len, scores))}
+    everything = {"microtiming": True, "pedal": True, "keys": True, "chords": True, "infill": True}
     codecs = {"": aurljax.codec("score"), "micro_": aurljax.codec("score", microtiming=True)}
-    for name, c in (codecs | {"event_": aurljax.codec("event")}).items():
+    codecs |= {"all_": aurljax.codec("score", **everything), "event_": aurljax.codec("event")}
+    for name, c in (codecs | {"voices_": aurljax.codec("voices")}).items():
         ids = [c.encode(s) for s in scores]
         count = sum(map(len, ids))
         encode = seconds(lambda c=c: [c.encode(s) for s in scores])
