@@ -6,6 +6,7 @@ pressure are skipped many at a time. So it agrees with that reader event by even
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 
@@ -66,10 +67,11 @@ def _pressures(track: lenient.Track) -> int:
     data = track.data
     if not data[track.at : track.stop].translate(None, _NO_PRESSURES):
         return 0
-    while track.at < track.stop:
-        _skip(track)
-        if track.at < track.stop and not track.event():
-            break
+    with contextlib.suppress(IndexError):  # a last event that breaks off
+        while track.at < track.stop:
+            _skip(track)
+            if track.at < track.stop and not track.event():
+                break
     return track.events.repairs["pressure"]
 
 

@@ -1,7 +1,8 @@
 """Tempo as one of 8,192 logarithmic steps, written so that a piece never drifts from its own clock.
 
 Rounding every tempo to a bin makes a song seconds too long or too short. Here the difference between the written clock
-and the true one is followed exactly; when it would pass 5 ms, a tempo a step or two beside the nearest one leads back.
+and the true one is followed exactly; when it would pass 5 ms, a tempo a step or two beside the nearest one leads back. A
+position within which the tempo changes gets a tempo of its own, that of its true length.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ COARSE, FINE = 64, 128
 SLOWEST, FASTEST = 10.0, 500.0  # quarters per minute
 LIMIT = 0.005  # seconds the written clock may be off
 MEND = 0.003  # seconds at which it is led back: what is left over is for tempi that change between two positions
+JUMP = 0.001  # seconds by which rounding one change may move the clock
 HORIZON = 2.0  # seconds over which a larger error is led back
 
 _RATIO = math.log(FASTEST / SLOWEST) / (COARSE * FINE - 1)
@@ -52,11 +54,22 @@ def write(score: Score, per_quarter: int, last: int) -> list[tuple[int, int]]:
 
 
 def _segments(score: Score, per_quarter: int, last: int) -> list[tuple[int, int, int]]:
-    """(first position, end position, usec) of the stretches of constant tempo, changes rounded to the grid."""
+    """(first position, end position, usec) of the stretches of constant tempo. Changes are rounded to the grid; a position
+    within which that would move the clock too far has the tempo of its true length."""
     tick, usec, _ = score.tempo_map
     at = rounded(tick * per_quarter, score.resolution)
     keep = np.append(at[1:] != at[:-1], True) & (at <= last)
     at, usec = at[keep], usec[keep]
+    inside = np.unique(tick[tick * per_quarter % score.resolution != 0] * per_quarter // score.resolution)
+    lines = np.stack([inside, inside + 1]) * (score.resolution / per_quarter)
+    true = np.rint(np.diff(score.seconds(lines), axis=0)[0] * per_quarter * 1e6).astype(np.int64)
+    moved = np.abs(true - usec[np.searchsorted(at, inside, "right") - 1]) > JUMP * per_quarter * 1e6
+    inside, true = inside[moved & (inside <= last)], true[moved & (inside <= last)]
+    after = inside + 1
+    usec = np.concatenate([true, usec[np.searchsorted(at, after, "right") - 1], usec])
+    at, first = np.unique(np.concatenate([inside, after, at]), return_index=True)  # of several, the first named
+    keep = at <= last
+    at, usec = at[keep], usec[first][keep]
     ends = np.append(at[1:], max(last, int(at[-1])) + 1)
     return list(zip(at.tolist(), ends.tolist(), usec.tolist(), strict=True))
 
