@@ -66,6 +66,14 @@ def test_the_traps_are_told(tmp_path):
         assert words in text
 
 
+def test_what_pieces_state_is_counted(tmp_path):
+    named = random_score(1).replace(texts=(), meta={"title": "Air", "composer": "Bach"})
+    symbols = random_score(2).replace(texts=[(0, "marker", "C:maj7"), (9, "marker", "G7")], meta={"title": "Song"})
+    plain = random_score(3).replace(texts=(), meta={})
+    found = census.of(folder(tmp_path, named, symbols, plain, random_score(4).replace(texts=(), meta={})))
+    assert found.stated == {"title": 0.5, "composer": 0.25, "chords": 0.25}
+
+
 def test_a_lost_report_is_said_and_a_damaged_one_refused(tmp_path, capsys):
     corpus = folder(tmp_path, random_score(1))
     report = corpus.path / "report.json"

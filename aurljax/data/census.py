@@ -14,6 +14,7 @@ import numpy as np
 from aurljax.data import contents
 from aurljax.data.assemble import REPORT
 from aurljax.data.corpus import Corpus, CorpusError
+from aurljax.music import chords
 from aurljax.music import codec as codecs
 from aurljax.music.codec import Codec
 from aurljax.music.polyphony import sounding
@@ -72,6 +73,7 @@ class Census:
     one_velocity: float  # share of pieces whose notes are all equally loud
     on_grid: float  # share of onsets nearest to a position of 24 per quarter
     on_sixteenths: float
+    stated: dict[str, float]  # share of pieces that state a title, a composer, chord symbols
     encoded: dict[str, Encoded]  # by codec
     sampled: int  # pieces that `encoded` is of: all, or so many drawn at random
     tunes: int  # that stand in several pieces, in whatever key, tempo and accompaniment
@@ -123,6 +125,7 @@ class Census:
             f"notes that codecs keep: {kept}{drawn}",
             f"meters, of bars: {_shares(self.meters, most)}",
             f"keys, of notes: {_shares(self.keys, most)}",
+            "pieces that state " + ", ".join(f"{name}: {share:.0%}" for name, share in self.stated.items()),
             f"programs, of notes: {_shares(self.programs, most)}",
             f"most pitched notes at once: {self.most_polyphony}",
             f"pieces with one velocity: {self.one_velocity:.0%}",
@@ -199,6 +202,7 @@ def of(corpus: Corpus, progress: Callable[[int, int], None] = lambda done, total
         one_velocity=sum(r["one_velocity"] for r in rows) / len(rows),
         on_grid=sum(r["on_grid"] for r in rows) / max(notes, 1),
         on_sixteenths=sum(r["on_beat"] for r in rows) / max(notes, 1),
+        stated={n: sum(n in r["stated"] for r in rows) / len(rows) for n in ("title", "composer", "chords")},
         encoded={
             name: Encoded(_spread(ids), sum(kept) / max(sum(written), 1))
             for name, (ids, written, kept) in ((name, zip(*found, strict=True)) for name, found in encoded.items())
@@ -224,6 +228,8 @@ def _piece(score: Score) -> dict[str, Any]:
         "one_velocity": bool((score.velocity == score.velocity[:1]).all()),
         "on_grid": int(_on(score, GRID).sum()),
         "on_beat": int(_on(score, BEAT).sum()),
+        "stated": [name for name in ("title", "composer") if name in score.meta]
+        + ["chords"] * bool(len(chords.of(score))),
     }
 
 
