@@ -10,8 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
-import demo  # noqa: E402
 import summary  # noqa: E402
+
+import demo  # noqa: E402
 
 FIGURES = {
     "model": {"uniform_nats_per_id": 4.9, "nats_per_id": 0.7, "pieces": 40, "illegal_mass": 0.002, "nats_per_note": 2.4,
