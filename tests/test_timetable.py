@@ -122,7 +122,7 @@ def test_batches_have_as_many_slots_and_hold_windows_whole(corpora):
         for (ids, features), window in zip(unpacked(batch), wanted, strict=True):
             assert np.array_equal(ids, window)
             assert all(np.array_equal(v, CODEC.features(ids)[k][:-1]) for k, v in features.items())
-    assert {data.row_length(s) for s in range(data.epoch_steps)} == {64, 128, 256}
+    assert {data.row_length(s) for s in range(8 * data.epoch_steps)} == {64, 128, 256}
 
 
 @pytest.mark.parametrize(("batch", "shares"), [(1, ()), (4, ()), (7, (0.3,)), (2, (0.5, 0.1)), (50, ())])

@@ -215,7 +215,7 @@ class ScoreCodec(Codec):
         notes["onset"] = place[start] * UNIT + micro
         notes["duration"] = length * UNIT
         notes["track"], notes["pitch"], notes["velocity"] = track, value[start], 4 * velocity + 2
-        return _clip(notes)
+        return _clip(notes, place[start] * UNIT)
 
     def _check(self, at: dict[str, np.ndarray], kind: np.ndarray) -> None:
         """The few rules `decode` leans on; the grammar knows them all."""
@@ -267,13 +267,14 @@ def _last(values: np.ndarray, where: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(np.where(where, values, 0))
 
 
-def _clip(notes: np.ndarray) -> np.ndarray:
-    """Notes ended where the next of their pitch and track begins (micro-timing can make them touch)."""
+def _clip(notes: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Notes ended where the next of their pitch and track begins: micro-timing can make them touch, and answers to holes
+    overlap the piece. `place` [N]: onsets without micro-timing; lengths are whole positions, as far as there is room."""
     order = np.lexsort([notes["onset"], notes["pitch"], notes["track"]])
-    n = notes[order]
+    n, place = notes[order], place[order]
     same = (n["track"][1:] == n["track"][:-1]) & (n["pitch"][1:] == n["pitch"][:-1])
-    room = np.where(same, n["onset"][1:] - n["onset"][:-1], np.iinfo(np.int64).max)
-    n["duration"][:-1] = np.minimum(n["duration"][:-1], room)
+    room = np.minimum(n["onset"][1:] - n["onset"][:-1], np.maximum(place[1:] - place[:-1], 1))
+    n["duration"][:-1] = np.minimum(n["duration"][:-1], np.where(same, room, np.iinfo(np.int64).max))
     return n
 
 
