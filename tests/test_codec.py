@@ -290,6 +290,15 @@ def test_what_is_lost_is_counted():
     assert report["kept"] == len(codec.decode(codec.encode(score)))
 
 
+@pytest.mark.parametrize("first", [1, 16_777_215])
+def test_a_clock_far_off_is_led_back(first):
+    codec = CODECS[0]
+    score = Score(1, notes=[(500, 1, 0, 60, 64)], tracks=[(0, False)], tempo=[(0, first), (200, 500_000)])
+    back = codec.decode(codec.encode(score))  # no tempo of the codec is as fast or as slow
+    assert len(back) == 1
+    assert np.array_equal(codec.encode(back), codec.encode(score))
+
+
 @pytest.mark.parametrize("ids", [
     [], ["bar 0"], ["start", "pitch 60"], ["start", "bar"], ["start", "bar", "meter 7", "position 0", "coarse 9"],
     ["start", "bar", "meter 7", "position 0", "duration 3"], ["start", "program 0", "pitch 60", "duration 3"],
