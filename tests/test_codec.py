@@ -302,6 +302,7 @@ def test_a_clock_far_off_is_led_back(first):
 @pytest.mark.parametrize("ids", [
     [], ["bar 0"], ["start", "pitch 60"], ["start", "bar"], ["start", "bar", "meter 7", "position 0", "coarse 9"],
     ["start", "bar", "meter 7", "position 0", "duration 3"], ["start", "program 0", "pitch 60", "duration 3"],
+    ["start", "program 0", "bar", "meter 7", "position 0", "track 1", "pitch 60", "velocity 9", "duration 3"],
 ])  # fmt: skip
 def test_broken_ids_are_refused(ids):
     v = CODECS[0].vocabulary

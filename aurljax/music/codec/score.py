@@ -139,7 +139,7 @@ class ScoreCodec(Codec):
         ids = self.vocabulary.written(tokens)
         kind, value, number = self.vocabulary.kind[ids], self.vocabulary.value[ids], self.vocabulary.index
         at = {k: np.flatnonzero(kind == i) for k, i in number.items()}
-        self._check(at, kind)
+        self._check(at, kind, value)
         index = np.arange(len(ids))
         lengths = BAR[value[at["meter"]]]
         bar = np.cumsum(kind == number["bar"]) - 1
@@ -217,7 +217,7 @@ class ScoreCodec(Codec):
         notes["track"], notes["pitch"], notes["velocity"] = track, value[start], 4 * velocity + 2
         return _clip(notes)
 
-    def _check(self, at: dict[str, np.ndarray], kind: np.ndarray) -> None:
+    def _check(self, at: dict[str, np.ndarray], kind: np.ndarray, value: np.ndarray) -> None:
         """The few rules `decode` leans on; the grammar knows them all."""
         n = self.vocabulary.index
         if self.infill:
@@ -231,6 +231,8 @@ class ScoreCodec(Codec):
         for k, before in legal.items():
             if not np.isin(kind[np.flatnonzero(kind == k) - 1], before).all():
                 raise CodecError(f"`{self.vocabulary.kinds[k][0]}` follows an id that does not lead to it")
+        if any((value[at[k]] >= len(at["program"])).any() for k in ("track", "hole") if k in at):
+            raise CodecError("a `track` or `hole` names a track that has no `program`")
         opened = np.flatnonzero((kind == n["pitch"]) | (kind == n["coarse"]) | inner)
         if len(opened) and (opened[-1] + 1 == len(kind) or len(at["pitch"]) != len(at["duration"])):
             raise CodecError(f"id {opened[-1]} opens a note or tempo that is not completed")
