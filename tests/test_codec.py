@@ -97,6 +97,18 @@ def test_grammar_accepts_encodings_and_features_agree(codec, seed):
     assert state["phase"][0] == grammar.phase.done and state["left"][0] == 3
 
 
+@pytest.mark.parametrize("bars", [(0, 1), (0, 2), (0, 4), (1, 3), (2, 4)])
+@pytest.mark.parametrize("masked", [0, 1])
+def test_grammar_accepts_windows_with_holes_and_empty_bars(bars, masked):
+    codec, grammar = FULL, FULL.grammar
+    score = Score(notes=[(0, 480, 0, 60, 64), (9600, 480, 1, 60, 64)], tracks=[(0, False), (1, False)])
+    ids = codec.encode(score, bars=bars, holes=[(bars[0], masked)])
+    state = grammar.init(1)
+    for i, token in enumerate(ids):
+        assert grammar.allowed(state)[0, token], codec.vocabulary.names(ids[: i + 1])
+        state = grammar.advance(state, ids[i : i + 1])
+
+
 def test_jax_and_numpy_grammar_agree():
     import jax
     import jax.numpy as jnp

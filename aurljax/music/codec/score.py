@@ -89,8 +89,8 @@ class ScoreCodec(Codec):
     def encode(self, score: Score, bars: tuple[int, int] | None = None, holes: Cells = ()) -> np.ndarray:
         """`Codec.encode`; with `holes`, the notes of those cells (bar of the piece, track) are answered at the end.
 
-        A piece is as long as its last hole at least. ValueError: a hole outside the window or the tracks, or more than
-        256. Pedals of a masked track stay."""
+        A piece is as long as its last hole at least; empty bars at the end of a window with holes are left out. Pedals of
+        a masked track stay. ValueError: a hole outside the window or the tracks, or more than 256."""
         layout, cells = self.layout(score), tuple(sorted({(int(b), int(t)) for b, t in holes}))
         if cells and bars is None:
             layout = layout.reaching(cells[-1][0])
