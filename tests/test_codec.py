@@ -109,6 +109,11 @@ def test_grammar_accepts_windows_with_holes_and_empty_bars(bars, masked):
         state = grammar.advance(state, ids[i : i + 1])
 
 
+def test_holes_need_their_option():
+    with pytest.raises(ValueError, match="infill=True"):
+        CODECS[0].encode(random_score(1), holes=[(0, 0)])
+
+
 def test_jax_and_numpy_grammar_agree():
     import jax
     import jax.numpy as jnp
@@ -199,7 +204,7 @@ def test_impossible_holes_and_controls_are_refused():
         FULL.encode(long_piece(), holes=[(bar, 0) for bar in range(257)])
     with pytest.raises(UserError, match="mood.*0..4"):
         FULL.encode(score.replace(meta={"mood": "5"}))
-    for controls in ((("pitch", 3),), (("a", 3), ("a", 4)), (("a", 0),), ("a",)):
+    for controls in ((("pitch", 3),), (("hole", 2),), (("pedal", 2),), (("a", 3), ("a", 4)), (("a", 0),), ("a",)):
         with pytest.raises(UserError, match="controls"):
             make("score", controls=controls)
 

@@ -22,6 +22,7 @@ from aurljax.music.codec import score_layout, score_text, tempo
 from aurljax.music.codec.base import Codec
 from aurljax.music.codec.grammar import DURATIONS, TRACKS, Grammar
 from aurljax.music.codec.markings import CHORDS, KEYS, NO_CHORD, PEDAL
+from aurljax.music.codec.phases import KINDS
 from aurljax.music.codec.score_layout import BARS, DRUMS, GRID, LONG, MICRO, RESOLUTION, UNIT, Layout
 from aurljax.music.codec.vocabulary import CodecError, Vocabulary
 from aurljax.music.score import CHANGE, CONTROL, KEY, METER, NOTE, TEMPO, TRACK, Score
@@ -51,7 +52,7 @@ class ScoreCodec(Codec):
 
     def __post_init__(self):
         object.__setattr__(self, "controls", tuple(_control(c) for c in self.controls))
-        names = [kind for kind, _ in self._kinds] + [name for name, _ in self.controls]
+        names = [*KINDS, *(name for name, _ in self.controls)]
         if double := next((n for n in names if names.count(n) > 1), None):
             raise UserError(f"controls: the name {double!r} is taken; choose another")
 
@@ -90,8 +91,10 @@ class ScoreCodec(Codec):
         """`Codec.encode`; with `holes`, the notes of those cells (bar of the piece, track) are answered at the end.
 
         A piece is as long as its last hole at least; empty bars at the end of a window with holes are left out. Pedals of
-        a masked track stay. ValueError: a hole outside the window or the tracks, or more than 256."""
+        a masked track stay. ValueError: no `infill`, a hole outside the window or the tracks, more than 256."""
         layout, cells = self.layout(score), tuple(sorted({(int(b), int(t)) for b, t in holes}))
+        if cells and not self.infill:
+            raise ValueError("holes: this codec writes none; make it with infill=True")
         if cells and bars is None:
             layout = layout.reaching(cells[-1][0])
         return self._framed(layout, bars, cells)
