@@ -13,6 +13,7 @@ from scores import long_piece, random_score
 from aurljax.data import cuts, files, packing, windows
 from aurljax.errors import UserError
 from aurljax.music import codec as codecs
+from aurljax.music.score import Score
 
 CODEC = codecs.make("score")
 
@@ -79,6 +80,15 @@ def test_even_windows_are_as_many_as_tiles_and_differ_less():
         slide = cuts.cut(score, CODEC, length, "slide")[0]
         shared = sum(b - c for (_, b, _), (c, _, _) in itertools.pairwise(slide)) / CODEC.bars(score)
         assert 0.35 < shared < 1  # about every bar is heard twice
+
+
+def test_no_window_slides_within_the_one_before():
+    notes = [(480 * i, 480, 0, 60, 64) for i in range(64)]
+    crowd = [(32 * 480 + 20 * i, 20, 0, pitch, 64) for i in range(96) for pitch in (40, 50)]  # bar 8 fits no row
+    score = Score(480, notes=notes[:32] + crowd + notes[36:], tracks=[(0, False)])
+    found, left_out = cuts.cut(score, CODEC, 120, "slide")
+    assert left_out == 1
+    assert all(a < c and b < d for (a, b, _), (c, d, _) in itertools.pairwise(found))
 
 
 def test_the_index_is_the_tiles_of_the_split_in_order(corpus, monkeypatch):
