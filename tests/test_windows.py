@@ -1,6 +1,7 @@
 """Windows are whole bars that fit, each in one row and whole; what is kept on disk is what would be computed."""
 
 import itertools
+import sys
 import types
 
 import numpy as np
@@ -131,6 +132,16 @@ def test_what_other_code_derived_is_not_taken_over(tmp_path):
     assert not set(before) & set(after)
     (tmp_path / "__init__.py").write_text("a = 3")
     assert files.code(module) == after[1] and files.code(package) != after[0]
+
+
+def test_an_index_follows_from_the_modules_that_codecs_ask(corpus, monkeypatch):
+    asked = []
+    monkeypatch.setattr(files, "code", lambda *modules: asked.extend(modules) or "code")
+    windows.load(corpus, CODEC, "train", 300)
+    mine = [vars(module).values() for name, module in sys.modules.items() if name.startswith(codecs.__name__)]
+    used = {m.__name__ for values in mine for m in values if isinstance(m, types.ModuleType)}
+    music = {m for m in used if m.startswith("aurljax.music.") and not m.startswith(codecs.__name__)}
+    assert music and music <= {m.__name__ for m in asked}
 
 
 def test_a_corpus_that_cannot_be_written_keeps_its_index_with_the_user(tmp_path):
