@@ -19,6 +19,8 @@ from aurljax import config, metrics, models, train
 from aurljax.cli import main
 from aurljax.data import augment, effects, order, pipeline
 from aurljax.data.augment import Augment, Effect
+from aurljax.data.corpus import Corpus
+from aurljax.data.ingest import ingest
 from aurljax.data.pipeline import Dataset
 from aurljax.errors import UserError
 from aurljax.fields import plain
@@ -311,6 +313,19 @@ def test_what_does_not_fit_goes_without_effects_and_is_counted(corpus):
     example = next(e for s in range(20) for r in range(4) for e in data.examples(s, r) if e.plan != e.done)
     assert "which made it too long" in example.line()
     assert tight.fell_back == fell  # looking counts nothing
+
+
+def test_bars_whose_only_word_was_a_key_may_go_when_transposed(tmp_path):
+    # D flat and C sharp are two keys, any transposition of them is one
+    score = Score(notes=[(0, 480, 0, 60, 64)], tracks=[(0, False)], key=[(0, -5, False), (1920, 7, False)])
+    (tmp_path / "midi").mkdir()
+    score.save_midi(tmp_path / "midi" / "key.mid")
+    ingest([tmp_path / "midi"], tmp_path / "corpus", workers=1, fractions=(0, 0))
+    codec = codecs.make("score", keys=True)
+    data = Dataset(Corpus(tmp_path / "corpus"), codec, "train", 64, 1, transpose=(-5, 6))
+    for step in range(12):
+        ids, _ = data.sources[0].window(0, step)
+        assert codec.bars(codec.decode(ids)) == (2 if codec.decode(ids).pitch[0] == 60 else 1)
 
 
 def test_validation_hears_no_effect(corpus):

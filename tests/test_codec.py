@@ -97,6 +97,23 @@ def test_grammar_accepts_encodings_and_features_agree(codec, seed):
     assert state["phase"][0] == grammar.phase.done and state["left"][0] == 3
 
 
+@pytest.mark.parametrize("bars", [(0, 1), (0, 2), (0, 4), (1, 3), (2, 4)])
+@pytest.mark.parametrize("masked", [0, 1])
+def test_grammar_accepts_windows_with_holes_and_empty_bars(bars, masked):
+    codec, grammar = FULL, FULL.grammar
+    score = Score(notes=[(0, 480, 0, 60, 64), (9600, 480, 1, 60, 64)], tracks=[(0, False), (1, False)])
+    ids = codec.encode(score, bars=bars, holes=[(bars[0], masked)])
+    state = grammar.init(1)
+    for i, token in enumerate(ids):
+        assert grammar.allowed(state)[0, token], codec.vocabulary.names(ids[: i + 1])
+        state = grammar.advance(state, ids[i : i + 1])
+
+
+def test_holes_need_their_option():
+    with pytest.raises(ValueError, match="infill=True"):
+        CODECS[0].encode(random_score(1), holes=[(0, 0)])
+
+
 def test_jax_and_numpy_grammar_agree():
     import jax
     import jax.numpy as jnp
@@ -187,7 +204,7 @@ def test_impossible_holes_and_controls_are_refused():
         FULL.encode(long_piece(), holes=[(bar, 0) for bar in range(257)])
     with pytest.raises(UserError, match="mood.*0..4"):
         FULL.encode(score.replace(meta={"mood": "5"}))
-    for controls in ((("pitch", 3),), (("a", 3), ("a", 4)), (("a", 0),), ("a",)):
+    for controls in ((("pitch", 3),), (("hole", 2),), (("pedal", 2),), (("a", 3), ("a", 4)), (("a", 0),), ("a",)):
         with pytest.raises(UserError, match="controls"):
             make("score", controls=controls)
 
@@ -290,9 +307,19 @@ def test_what_is_lost_is_counted():
     assert report["kept"] == len(codec.decode(codec.encode(score)))
 
 
+@pytest.mark.parametrize("first", [1, 16_777_215])
+def test_a_clock_far_off_is_led_back(first):
+    codec = CODECS[0]
+    score = Score(1, notes=[(500, 1, 0, 60, 64)], tracks=[(0, False)], tempo=[(0, first), (200, 500_000)])
+    back = codec.decode(codec.encode(score))  # no tempo of the codec is as fast or as slow
+    assert len(back) == 1
+    assert np.array_equal(codec.encode(back), codec.encode(score))
+
+
 @pytest.mark.parametrize("ids", [
     [], ["bar 0"], ["start", "pitch 60"], ["start", "bar"], ["start", "bar", "meter 7", "position 0", "coarse 9"],
     ["start", "bar", "meter 7", "position 0", "duration 3"], ["start", "program 0", "pitch 60", "duration 3"],
+    ["start", "program 0", "bar", "meter 7", "position 0", "track 1", "pitch 60", "velocity 9", "duration 3"],
 ])  # fmt: skip
 def test_broken_ids_are_refused(ids):
     v = CODECS[0].vocabulary

@@ -1,6 +1,7 @@
 """Windows are whole bars that fit, each in one row and whole; what is kept on disk is what would be computed."""
 
 import itertools
+import sys
 import types
 
 import numpy as np
@@ -13,6 +14,7 @@ from scores import long_piece, random_score
 from aurljax.data import cuts, files, packing, windows
 from aurljax.errors import UserError
 from aurljax.music import codec as codecs
+from aurljax.music.score import Score
 
 CODEC = codecs.make("score")
 
@@ -81,6 +83,15 @@ def test_even_windows_are_as_many_as_tiles_and_differ_less():
         assert 0.35 < shared < 1  # about every bar is heard twice
 
 
+def test_no_window_slides_within_the_one_before():
+    notes = [(480 * i, 480, 0, 60, 64) for i in range(64)]
+    crowd = [(32 * 480 + 20 * i, 20, 0, pitch, 64) for i in range(96) for pitch in (40, 50)]  # bar 8 fits no row
+    score = Score(480, notes=notes[:32] + crowd + notes[36:], tracks=[(0, False)])
+    found, left_out = cuts.cut(score, CODEC, 120, "slide")
+    assert left_out == 1
+    assert all(a < c and b < d for (a, b, _), (c, d, _) in itertools.pairwise(found))
+
+
 def test_the_index_is_the_tiles_of_the_split_in_order(corpus, monkeypatch):
     monkeypatch.setattr(windows, "CHUNK", 5)
     index = windows.compute(corpus, CODEC, "train", 128)
@@ -121,6 +132,16 @@ def test_what_other_code_derived_is_not_taken_over(tmp_path):
     assert not set(before) & set(after)
     (tmp_path / "__init__.py").write_text("a = 3")
     assert files.code(module) == after[1] and files.code(package) != after[0]
+
+
+def test_an_index_follows_from_the_modules_that_codecs_ask(corpus, monkeypatch):
+    asked = []
+    monkeypatch.setattr(files, "code", lambda *modules: asked.extend(modules) or "code")
+    windows.load(corpus, CODEC, "train", 300)
+    mine = [vars(module).values() for name, module in sys.modules.items() if name.startswith(codecs.__name__)]
+    used = {m.__name__ for values in mine for m in values if isinstance(m, types.ModuleType)}
+    music = {m for m in used if m.startswith("aurljax.music.") and not m.startswith(codecs.__name__)}
+    assert music and music <= {m.__name__ for m in asked}
 
 
 def test_a_corpus_that_cannot_be_written_keeps_its_index_with_the_user(tmp_path):

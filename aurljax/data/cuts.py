@@ -44,7 +44,7 @@ def _tiles(
     score: Score, codec: Codec, length: int, ends: np.ndarray, count: int = 0, overlap: bool = False
 ) -> Iterator[Window]:
     """Windows from bar 0 to the last, each as long as surely fits, or with `count` as its share of what is left."""
-    room, last, a = length + 1 - codec.overhead(score), len(ends) - 1, 0
+    room, last, a, told = length + 1 - codec.overhead(score), len(ends) - 1, 0, 0
     while a < last:
         b = _reach(ends, a, room)
         if count:
@@ -53,8 +53,9 @@ def _tiles(
             b, count = min(max(near, a + 1), b), count - 1
         while (ids := len(codec.encode(score, bars=(a, b)))) > length + 1 and b > a + 1:
             b -= 1
-        if ids <= length + 1:
+        if ids <= length + 1 and b > told:  # before a bar that is too long, the rest of a window is no other one
             yield a, b, ids
+            told = b
         if overlap and b < last:
             middle = int(np.searchsorted(ends, (ends[a] + ends[b]) / 2))
             a = min(max(middle, a + 1), b)

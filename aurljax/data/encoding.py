@@ -92,13 +92,12 @@ class Source:
         score, w = self._score(window)[0], self.windows
         a, b, room = int(w.start[window]), int(w.stop[window]), int(self.slots[window]) + 1
         plain = _plain(plan)
-        if plan != plain:
-            changed = augment.apply(score, plan)
-            if (bars := min(b, self.codec.bars(changed))) > a:  # bars at the end may have lost all that was in them
-                ids = self.codec.encode(changed, bars=(a, bars))
-                if len(ids) <= room:
-                    return ids, plan
-        ids = self.codec.encode(augment.apply(score, plain), bars=(a, b))
+        for done in dict.fromkeys((plan, plain)):
+            ids = self.codec.encode_upto(augment.apply(score, done), a, b)  # the last bars may have lost all they had
+            if 0 < len(ids) <= room:
+                return ids, done
+        if not len(ids):  # two names of one key that ended the piece are one when transposed
+            ids, plain = self.codec.encode(score, bars=(a, b)), ()
         if len(ids) > room:
             self.cut += 1
             lines = self.codec.bar_starts(ids, b - a)[1:]

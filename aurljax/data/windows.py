@@ -15,8 +15,8 @@ import numpy as np
 from aurljax.data import cache, cuts, files, workers
 from aurljax.data.corpus import Corpus
 from aurljax.errors import UserError
+from aurljax.music import chords, polyphony, preprocess
 from aurljax.music import codec as codecs
-from aurljax.music import polyphony, preprocess
 from aurljax.music import score as scores
 from aurljax.music.preprocess import Preprocess
 
@@ -101,7 +101,7 @@ def _task(task: workers.Task, at: Callable) -> tuple[list, int]:
 
 def load(corpus: Corpus, codec: Codec, split: str, length: int, how: Preprocess = RAW, cut: str = "tile") -> Windows:
     """`compute`, kept on disk by all it depends on: in the corpus if it can be written, else in the user's cache."""
-    code = files.code(codecs, scores, preprocess, polyphony, cuts, sys.modules[__name__])
+    code = files.code(codecs, scores, chords, preprocess, polyphony, cuts, sys.modules[__name__])
     key = f"{corpus.digest}/{codec.fingerprint}/{split}/{length}/{code}/{how}/{cut}"
     name = f"windows-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
     kept = corpus.path / "cache" / name

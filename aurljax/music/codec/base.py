@@ -49,6 +49,12 @@ class Codec(abc.ABC):
         force, and has no `end` unless it reaches the last bar. What sounds into it: see `window`."""
         return self._framed(self.layout(score), bars)
 
+    def encode_upto(self, score: Score, a: int, b: int) -> np.ndarray:
+        """`encode` of those of the bars a..b-1 that a score has; no ids where it has none."""
+        layout = self.layout(score)
+        b = min(b, layout.bars)
+        return self._framed(layout, (a, b)) if a < b else np.zeros(0, np.int32)
+
     def _framed(self, layout: Any, bars: tuple[int, int] | None, *more) -> np.ndarray:
         a, b = bars or (0, layout.bars)
         if not 0 <= a < b <= layout.bars:

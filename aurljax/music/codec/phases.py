@@ -49,6 +49,7 @@ ARROWS = (
     (("fill", "duration"), "filled", "filled"),
     (("done",), "pad", "done"),
 )
+KINDS = frozenset(kind for _, kind, _ in ARROWS) - {CONTROL}  # written with whatever options
 # Ids that suffice to end the piece from each phase, if no hole is left to fill.
 NEED = {
     "begin": 7, "start": 6, "control": 6, "header": 6, "first_bar": 5, "first_meter": 4, "first_hole": 4,

@@ -22,6 +22,7 @@ from aurljax.music.codec import score_layout, score_text, tempo
 from aurljax.music.codec.base import Codec
 from aurljax.music.codec.grammar import DURATIONS, TRACKS, Grammar
 from aurljax.music.codec.markings import CHORDS, KEYS, NO_CHORD, PEDAL
+from aurljax.music.codec.phases import KINDS
 from aurljax.music.codec.score_layout import BARS, DRUMS, GRID, LONG, MICRO, RESOLUTION, UNIT, Layout
 from aurljax.music.codec.vocabulary import CodecError, Vocabulary
 from aurljax.music.score import CHANGE, CONTROL, KEY, METER, NOTE, TEMPO, TRACK, Score
@@ -51,7 +52,7 @@ class ScoreCodec(Codec):
 
     def __post_init__(self):
         object.__setattr__(self, "controls", tuple(_control(c) for c in self.controls))
-        names = [kind for kind, _ in self._kinds] + [name for name, _ in self.controls]
+        names = [*KINDS, *(name for name, _ in self.controls)]
         if double := next((n for n in names if names.count(n) > 1), None):
             raise UserError(f"controls: the name {double!r} is taken; choose another")
 
@@ -89,9 +90,11 @@ class ScoreCodec(Codec):
     def encode(self, score: Score, bars: tuple[int, int] | None = None, holes: Cells = ()) -> np.ndarray:
         """`Codec.encode`; with `holes`, the notes of those cells (bar of the piece, track) are answered at the end.
 
-        A piece is as long as its last hole at least. ValueError: a hole outside the window or the tracks, or more than
-        256. Pedals of a masked track stay."""
+        A piece is as long as its last hole at least; empty bars at the end of a window with holes are left out. Pedals of
+        a masked track stay. ValueError: no `infill`, a hole outside the window or the tracks, more than 256."""
         layout, cells = self.layout(score), tuple(sorted({(int(b), int(t)) for b, t in holes}))
+        if cells and not self.infill:
+            raise ValueError("holes: this codec writes none; make it with infill=True")
         if cells and bars is None:
             layout = layout.reaching(cells[-1][0])
         return self._framed(layout, bars, cells)
@@ -139,7 +142,7 @@ class ScoreCodec(Codec):
         ids = self.vocabulary.written(tokens)
         kind, value, number = self.vocabulary.kind[ids], self.vocabulary.value[ids], self.vocabulary.index
         at = {k: np.flatnonzero(kind == i) for k, i in number.items()}
-        self._check(at, kind)
+        self._check(at, kind, value)
         index = np.arange(len(ids))
         lengths = BAR[value[at["meter"]]]
         bar = np.cumsum(kind == number["bar"]) - 1
@@ -217,7 +220,7 @@ class ScoreCodec(Codec):
         notes["track"], notes["pitch"], notes["velocity"] = track, value[start], 4 * velocity + 2
         return _clip(notes, place[start] * UNIT)
 
-    def _check(self, at: dict[str, np.ndarray], kind: np.ndarray) -> None:
+    def _check(self, at: dict[str, np.ndarray], kind: np.ndarray, value: np.ndarray) -> None:
         """The few rules `decode` leans on; the grammar knows them all."""
         n = self.vocabulary.index
         if self.infill:
@@ -231,6 +234,8 @@ class ScoreCodec(Codec):
         for k, before in legal.items():
             if not np.isin(kind[np.flatnonzero(kind == k) - 1], before).all():
                 raise CodecError(f"`{self.vocabulary.kinds[k][0]}` follows an id that does not lead to it")
+        if any((value[at[k]] >= len(at["program"])).any() for k in ("track", "hole") if k in at):
+            raise CodecError("a `track` or `hole` names a track that has no `program`")
         opened = np.flatnonzero((kind == n["pitch"]) | (kind == n["coarse"]) | inner)
         if len(opened) and (opened[-1] + 1 == len(kind) or len(at["pitch"]) != len(at["duration"])):
             raise CodecError(f"id {opened[-1]} opens a note or tempo that is not completed")

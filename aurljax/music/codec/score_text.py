@@ -49,7 +49,11 @@ def _piece(codec: ScoreCodec, layout: Layout, a: int, b: int, note: Note, rows: 
     at, events = _events(codec, layout, lines[0], layout.lines[b], note, rows)
     events[:, 0] = _positions(v, at, at, lines)
     order = np.argsort(np.concatenate([2 * begun, 2 * at + 1]), kind="stable")
-    return _written(np.concatenate([at_bar, events])[order])
+    rows = np.concatenate([at_bar, events])[order]
+    if cells:  # the answers are the end, and no piece ends in empty bars
+        (filled,) = np.nonzero((rows[:, 0] != v.id("bar")) | (rows[:, 1] >= 0))
+        rows = rows[: filled[-1] + 1]
+    return _written(rows)
 
 
 def _events(codec: ScoreCodec, layout: Layout, begin: int, stop: int, note: Note, rows: np.ndarray):

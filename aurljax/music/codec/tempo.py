@@ -78,7 +78,7 @@ def _choose(usec: int, error: float) -> int:
     nearest = step_of(usec)
     if abs(error) <= MEND * 0.85 or (error * (usec - int(USEC[nearest])) < 0 and abs(error) <= LIMIT):
         return nearest
-    step = nearest if abs(error) <= LIMIT else step_of(usec * (1 + error / HORIZON))
+    step = nearest if abs(error) <= LIMIT else step_of(max(usec * (1 + error / HORIZON), 1))
     if (usec - int(USEC[step])) * error >= 0:  # not leading back: take the neighbour that does
         step = nearest + (-1 if error > 0 else 1)
     return min(max(step, 0), COARSE * FINE - 1)
