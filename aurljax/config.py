@@ -147,6 +147,7 @@ class Run:
     keep: int = 2  # newest checkpoints that stay
     sample_every: int = 0
     samples: int = 4
+    wandb: str = ""  # project of Weights & Biases to write metrics to as well
 
     def __post_init__(self) -> None:
         at_least(self, "run", steps=1, log_every=1, eval_every=0, eval_batches=1)

@@ -1,0 +1,22 @@
+"""What this process holds of its machine's memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+
+STATM = Path("/proc/self/statm")
+
+
+def memory() -> dict[str, float]:
+    """Bytes: device_memory (in use now) and device_memory_peak of the first device, host_memory (resident); each where
+    the system tells it."""
+    found = {}
+    if stats := jax.local_devices()[0].memory_stats():
+        names = {"device_memory": "bytes_in_use", "device_memory_peak": "peak_bytes_in_use"}
+        found = {ours: float(stats[theirs]) for ours, theirs in names.items() if theirs in stats}
+    if STATM.exists():
+        found["host_memory"] = float(int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    return found
