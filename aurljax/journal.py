@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping
 
@@ -36,7 +37,7 @@ class Journal:
 
     def _rotate(self) -> None:
         names = [self.path, *(self.path.parent / f"{FILE}.{i}" for i in range(1, self._older + 1))]
-        for old, new in reversed(list(zip(names, names[1:], strict=False))):
+        for old, new in reversed(list(itertools.pairwise(names))):
             if old.exists():
                 old.replace(new)
         self._size = 0

@@ -11,6 +11,7 @@ import jax
 from etils import epath
 
 from aurljax import journal
+from aurljax.anomalies import Watch
 from aurljax.errors import UserError
 from aurljax.meter import Meter
 from aurljax.progress import Progress
@@ -78,6 +79,7 @@ class Log(contextlib.AbstractContextManager):
         self.last: dict[str, float] = {}
         self.sample = ""  # path of the last sample
         self._writer = Writer(workdir, start, board) if jax.process_index() == 0 else None
+        self._watch = Watch(read(workdir)) if self._writer else None
         self._progress, self._steps, self._meter, self._waiting = progress, steps, meter, []
 
     def push(self, at: int, metrics: Mapping[str, jax.Array | float], prefix: str = "") -> None:
@@ -112,6 +114,8 @@ class Log(contextlib.AbstractContextManager):
             known = self.last if self._progress.live else values  # a bar keeps what it showed, a log repeats nothing
             if shown := {n: known[n] for n in SHOWN if n in known}:
                 self._progress.update(at, shown, values.get("tokens_per_second"), left)
+            for anomaly in self._watch.add({"step": at} | values):
+                self._progress.note(anomaly.text, "WARNING")
         if values.get("in_a_row", 0) >= PATIENCE:
             raise UserError(
                 f"loss or gradient has not been finite for {values['in_a_row']:.0f} steps at step {at}; lower "
