@@ -1,7 +1,8 @@
 """The training loop: any family, any mesh, resumed exactly.
 
-WORKDIR receives config.json, metrics.jsonl, log.txt, tensorboard/, samples/ and checkpoints/. Data is addressed by step and
-random numbers by step and key, so a run that was stopped, even by kill -9, goes on to the losses it would have had.
+WORKDIR receives config.json, metrics.jsonl, log.txt, report.html, tensorboard/, samples/ and checkpoints/. Data is
+addressed by step and random numbers by step and key, so a run that was stopped, even by kill -9, goes on to the losses it
+would have had.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from aurljax.journal import Journal
 from aurljax.meter import Meter
 from aurljax.metrics import Log
 from aurljax.progress import Progress
+from aurljax.report.live import Reporter
 from aurljax.state import State
 
 Tree = Any
@@ -76,6 +78,7 @@ def train(
             progress.keep(Journal(workdir))
             remote = board.Board(config, workdir, start) if run.wandb else None
         log = stack.enter_context(Log(workdir, start, run.steps, progress, meter, remote))
+        reporter = Reporter(workdir, progress)
         interruption = stack.enter_context(Interruption())
         train_step, eval_step = step.train_step(parts), step.eval_step(parts)
         if start >= run.steps:
@@ -90,6 +93,7 @@ def train(
                 log.push(at, metrics)
             if valid and due(at, run.eval_every):
                 log.push(at, evaluate(eval_step, now, valid, run.eval_batches), "valid_")
+                reporter.update()
             if sample and due(at, run.sample_every):
                 log.push(at, sample(parts, now.weights, at, workdir / "samples"), "sample_")
                 log.sample = f"{workdir / 'samples'}/{at:07}-*"
@@ -97,6 +101,8 @@ def train(
             if due(at, run.checkpoint_every) or at == run.steps or stopped:
                 log.flush()  # what a checkpoint stands for is on disk before it
                 checkpoints.save(now, at)
+            if at == run.steps or stopped:
+                reporter.update(last=True)
             if stopped:
                 progress.note(f"stopped at step {at} and saved; the same command goes on from there")
                 break
