@@ -1,13 +1,24 @@
-"""What this process holds of its machine's memory."""
+"""The devices of a run, and what this process holds of its machine's memory."""
 
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
+from typing import Any
 
 import jax
 
 STATM = Path("/proc/self/statm")
+
+
+def describe() -> dict[str, Any]:
+    """Kind and platform of the devices, the mesh in force, how many processes, and what the host is."""
+    mesh, first = jax.sharding.get_mesh(), jax.local_devices()[0]
+    return {
+        "kind": first.device_kind, "platform": first.platform, "mesh": dict(mesh.shape),
+        "processes": jax.process_count(), "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }  # fmt: skip
 
 
 def memory() -> dict[str, float]:

@@ -11,16 +11,14 @@ import contextlib
 import io
 import itertools
 import json
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 import jax
 from etils import epath
 
-from aurljax import board, checkpoint, mesh, params, state, step
+from aurljax import board, checkpoint, code, machine, mesh, params, state, step
 from aurljax.checkpoint import Checkpoints
 from aurljax.config import Config, Parts, build, differences, from_dict, to_dict
 from aurljax.data import pipeline
@@ -33,6 +31,7 @@ from aurljax.interruption import Interruption
 from aurljax.journal import Journal
 from aurljax.meter import Meter
 from aurljax.metrics import Log
+from aurljax.profiling import Trace
 from aurljax.progress import Progress
 from aurljax.report.live import Reporter
 from aurljax.state import State
@@ -79,6 +78,7 @@ def train(
             remote = board.Board(config, workdir, start) if run.wandb else None
         log = stack.enter_context(Log(workdir, start, run.steps, progress, meter, remote))
         reporter = Reporter(workdir, progress)
+        trace = stack.enter_context(Trace(workdir, config.profile, start, progress))
         interruption = stack.enter_context(Interruption())
         train_step, eval_step = step.train_step(parts), step.eval_step(parts)
         if start >= run.steps:
@@ -86,7 +86,9 @@ def train(
 
         stopped, at = False, start
         for at, batch in enumerate(feed, start + 1):
-            now, metrics = train_step(now, mesh.place(batch))
+            with trace.step(at):
+                now, metrics = train_step(now, mesh.place(batch))
+            trace.done(at, metrics["loss"])
             record = at % run.log_every == 0 or at == run.steps
             meter.count(at, batch, metrics["loss"], record)
             if record:
@@ -146,7 +148,9 @@ def describe(parts: Parts, data: Dataset) -> dict[str, Any]:
             "vocabulary": len(codec.vocabulary),
         },
         "data": {"path": parts.config.data.corpus, **data.provenance},
-        "versions": {"python": platform.python_version()} | {n: metadata.version(n) for n in ("jax", "optax", "numpy")},
+        "code": code.version(),
+        "versions": code.packages(),
+        "device": machine.describe(),
     }
 
 

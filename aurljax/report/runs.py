@@ -68,13 +68,9 @@ def read(workdir: epath.PathLike) -> Run:
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{workdir / metrics.FILE} cannot be read: {error}") from error
     found = anomalies.find(records)
-    return Run(workdir.resolve().name, workdir, leaves(full), leaves(defaults(full)), records, found, samples(workdir))
-
-
-def defaults(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The config tree of a run that sets nothing, of the same family and codec."""
-    bare = {"model": {"family": tree["model"]["family"]}, "codec": {"name": tree["codec"]["name"]}}
-    return config.to_dict(config.from_dict(bare))
+    return Run(
+        workdir.resolve().name, workdir, leaves(full), leaves(config.defaults(full)), records, found, samples(workdir)
+    )
 
 
 def samples(workdir: epath.Path) -> list[Sample]:
