@@ -14,6 +14,8 @@ from aurljax.progress import clock
 FILE, MOST_BYTES, OLDER = "log.txt", 4 << 20, 3
 PERCENT, BYTES = ("mfu", "data_wait", "augmented"), ("device_memory", "device_memory_peak", "host_memory")
 
+FIRST = ("loss", "accuracy", "learning_rate", "grad_norm", "tokens_per_second", "mfu", "data_wait")
+
 
 class Journal:
     """Appends to log.txt; before it would grow beyond `most` bytes it becomes log.txt.1, that one log.txt.2, and so on,
@@ -48,7 +50,8 @@ def line(step: int, steps: int, values: Mapping[str, float], left: float | None,
     words = [f"step={step}/{steps}"]
     words += [f"epoch={values['epoch']:.2f}"] if "epoch" in values else []
     words += [f"eta={clock(left).replace(' ', '')}"] if left is not None else []
-    words += [f"{name}={_shown(name, value)}" for name, value in values.items() if name not in ("epoch", "step")]
+    names = [n for n in FIRST if n in values] + [n for n in values if n not in (*FIRST, "epoch", "step")]
+    words += [f"{name}={_shown(name, values[name])}" for name in names]
     return " ".join(words + ([f"sample={sample}"] if sample else []))
 
 

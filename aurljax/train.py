@@ -95,7 +95,7 @@ def train(
                 log.push(at, metrics)
             if valid and due(at, run.eval_every):
                 log.push(at, evaluate(eval_step, now, valid, run.eval_batches), "valid_")
-                reporter.update()
+                reporter.update(log)
             if sample and due(at, run.sample_every):
                 log.push(at, sample(parts, now.weights, at, workdir / "samples"), "sample_")
                 log.sample = f"{workdir / 'samples'}/{at:07}-*"
@@ -104,7 +104,7 @@ def train(
                 log.flush()  # what a checkpoint stands for is on disk before it
                 checkpoints.save(now, at)
             if at == run.steps or stopped:
-                reporter.update(last=True)
+                reporter.update(log, last=True)
             if stopped:
                 progress.note(f"stopped at step {at} and saved; the same command goes on from there")
                 break

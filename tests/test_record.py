@@ -111,7 +111,7 @@ def test_the_text_log_is_bounded_and_loses_the_oldest(tmp_path):
 def test_a_line_has_all_that_a_record_has():
     values = {"loss": 2.12345, "epoch": 0.5, "mfu": 0.4321, "host_memory": 1.5e9, "tokens_per_second": 12345.6}
     text = journal.line(30, 100, values, 65.0, "samples/0000030-0.mid")
-    assert text == ("step=30/100 epoch=0.50 eta=1:05 loss=2.123 mfu=43.2% host_memory=1.50GB tokens_per_second=12346 "
+    assert text == ("step=30/100 epoch=0.50 eta=1:05 loss=2.123 tokens_per_second=12346 mfu=43.2% host_memory=1.50GB "
                     "sample=samples/0000030-0.mid")  # fmt: skip
 
 

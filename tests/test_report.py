@@ -117,7 +117,8 @@ def test_runs_side_by_side(tmp_path):
     assert [(line["name"], line["colour"]) for line in found.data[0]["lines"]] == [
         ("a, training", 0), ("a, held out", 0), ("b, training", 1), ("b, held out", 1)]  # fmt: skip
     both = Page(page.page([runs.read(a), runs.read(c)]))  # of one name: told apart by their paths
-    assert f"{c}: spike" in both.text and "the loss leapt" in both.text and "What to do: if it comes again" in both.text
+    assert "x/a: spike" in both.text and "the loss leapt" in both.text and "What to do: if it comes again" in both.text
+    assert "Memory: device" in both.text
     assert "The configs are equal." in Page(page.page([runs.read(c)] * 2)).text
 
 
@@ -230,22 +231,21 @@ def test_a_run_reports_itself(tmp_path):
 
 def test_a_report_takes_at_most_its_share_of_a_run(tmp_path):
     """However often it is asked: the time in `update` beside the time passed, and a failure stops nothing."""
-    folder = workdir(tmp_path / "run", curve(2000))
-    reporter = Reporter(folder, Progress(1, io.StringIO()))
-    assert reporter.update()
+    folder, progress = workdir(tmp_path / "run", curve(2000)), Progress(1, io.StringIO())
+    log, reporter = metrics.Log(folder, 10**6, 10**6, progress, None), Reporter(folder, progress)
+    assert reporter.update(log)
     begun, spent, written = time.perf_counter(), 0.0, 0
     while time.perf_counter() - begun < 3:
         before = time.perf_counter()
-        written += reporter.update()
+        written += reporter.update(log)
         spent += time.perf_counter() - before
         time.sleep(0.005)
     assert spent < 1.5 * SHARE * 3 + reporter._took and written <= 1 + SHARE * 3 / 0.01
-    assert reporter.update(last=True)
-    progress = Progress(1, io.StringIO())
-    (folder / "report.html").unlink()
+    assert reporter.update(log, last=True)
     (folder / "report.html").write_text("mine")
-    assert Reporter(folder, progress).update(last=True)
+    assert Reporter(folder, progress).update(log, last=True)
     assert "warning: " in progress.stream.getvalue() and "is no report" in progress.stream.getvalue()
+    log.__exit__(None)
 
 
 def test_a_sample_that_cannot_be_read_is_left_out(tmp_path):

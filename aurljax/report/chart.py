@@ -79,7 +79,7 @@ class Chart:
             room = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
             bottom = low - room
             # A share or an amount is seen against nothing; a curve that stays far above it is not.
-            low, high = (0.0 if low >= 0 and (self.unit == "%" or bottom < 0.4 * high) else bottom), high + room
+            low, high = (0.0 if low >= 0 and (self.unit in ("%", "B") or bottom < 0.4 * high) else bottom), high + room
         x = Scale(float(steps.min()), float(max(steps.max(), steps.min() + 1)), LEFT, WIDTH - RIGHT)
         return x, Scale(low, high, HEIGHT - BOTTOM, TOP, logarithmic)
 

@@ -8,6 +8,7 @@ import jax
 from etils import epath
 
 from aurljax.errors import UserError
+from aurljax.metrics import Log
 from aurljax.progress import Progress
 from aurljax.report import page
 
@@ -22,13 +23,14 @@ class Reporter:
         self._workdir, self._progress = workdir, progress
         self._took, self._written = 0.0, time.perf_counter()
 
-    def update(self, last: bool = False) -> bool:
-        """Whether it was written; the `last` one always is."""
+    def update(self, log: Log, last: bool = False) -> bool:
+        """Whether it was written, with all that `log` has taken; the `last` one always is."""
         begun = time.perf_counter()
         if jax.process_index() != 0:
             return False
         if not last and self._took > SHARE * (begun - self._written):
             return False
+        log.flush()
         try:
             page.write([self._workdir], self._workdir / FILE)
         except UserError as error:

@@ -78,7 +78,18 @@ def charts(found: Sequence[Run], names: Sequence[str]) -> list[Chart]:
     known = {name for panel in PANELS for name, _ in panel[3]} | set(UNSHOWN)
     more = dict.fromkeys(k.removeprefix("valid_") for run in found for r in run.records for k in r if k not in known)
     extra = tuple((name, "", False, ((name, "training"), (f"valid_{name}", "held out"))) for name in more)
-    return [_chart(panel, found, names) for panel in (*PANELS, *extra)]
+    panels = (*PANELS, *extra)
+    return [_chart(panel, found, names) for panel in (panels if len(found) == 1 else _split(panels))]
+
+
+def _split(panels: Sequence[Any]) -> list[Any]:
+    """Panels for several runs, which have a colour each: what is not one number, trained and held out, apart."""
+    out = []
+    for title, unit, logarithmic, curves in panels:
+        pair = len(curves) == 1 or any(key.startswith("valid_") for key, _ in curves)
+        parts = [(title, curves)] if pair else [(f"{title}: {label}", ((key, label),)) for key, label in curves]
+        out += [(name, unit, logarithmic, c) for name, c in parts]
+    return out
 
 
 def _chart(panel: Any, found: Sequence[Run], names: Sequence[str]) -> Chart:
@@ -96,9 +107,13 @@ def _chart(panel: Any, found: Sequence[Run], names: Sequence[str]) -> Chart:
 
 
 def _names(found: Sequence[Run]) -> list[str]:
-    """The folders' names, or their paths where two have one name."""
-    same = len({run.name for run in found}) < len(found)
-    return [str(run.path) if same else run.name for run in found]
+    """The folders' names, with as many folders above as tell them apart."""
+    paths = [run.path.resolve().parts for run in found]
+    for count in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(p[-count:]) for p in paths]
+        if len(set(names)) == len(set(paths)):
+            break
+    return names
 
 
 def _lead(found: Sequence[Run]) -> str:

@@ -94,7 +94,7 @@ for (const figure of document.querySelectorAll('figure.chart')) {
     }
     tip.style.display = 'block';
     const px = x / width * box.width, wide = tip.offsetWidth;
-    tip.style.left = (px + 12 + wide > box.width ? px - wide - 12 : px + 12) + 'px';
+    tip.style.left = Math.max(px + 12 + wide > box.width ? px - wide - 12 : px + 12, 0) + 'px';
   });
   svg.addEventListener('pointerleave', () => { tip.style.display = 'none'; cursor.style.visibility = 'hidden'; });
 }
