@@ -11,6 +11,7 @@ from etils import epath
 from aurljax import checkpoint, config, metrics
 from aurljax.checkpoint import DIGESTS, Saved
 from aurljax.fields import leaves
+from aurljax.journal import shown
 
 UNKNOWN = "not recorded"
 
@@ -70,7 +71,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     )
     options = ", ".join(f"{k}={v}" for k, v in codec.get("options", {}).items() if v) or "no options"
     out += _table("codec", [(codec["name"], f"{codec['fingerprint']}  {codec.get('vocabulary', '?')} ids, {options}")])
-    out += _table("metrics until this step", [(k, f"{v:.5g}") for k, v in found["metrics"].items()])
+    out += _table("metrics until this step", [(k, shown(k, v)) for k, v in found["metrics"].items()])
     items: dict[str, list[int]] = {}
     for name, size in found["files"].items():
         items.setdefault(name.split("/")[0] if "/" in name else "beside them", []).append(size)

@@ -51,11 +51,12 @@ def line(step: int, steps: int, values: Mapping[str, float], left: float | None,
     words += [f"epoch={values['epoch']:.2f}"] if "epoch" in values else []
     words += [f"eta={clock(left).replace(' ', '')}"] if left is not None else []
     names = [n for n in FIRST if n in values] + [n for n in values if n not in (*FIRST, "epoch", "step")]
-    words += [f"{name}={_shown(name, values[name])}" for name in names]
+    words += [f"{name}={shown(name, values[name])}" for name in names]
     return " ".join(words + ([f"sample={sample}"] if sample else []))
 
 
-def _shown(name: str, value: float) -> str:
+def shown(name: str, value: float) -> str:
+    """A value as its name wants it: shares as 43.2%, bytes as 1.50GB."""
     if name in PERCENT:
         return f"{value:.1%}"
     if name in BYTES:

@@ -100,6 +100,7 @@ def test_which_code_ran(tmp_path):
     (package / "__init__.py").write_text("")
     assert code.version(package)["commit"] is None  # no repository
     git(tmp_path / "repository", "init", "-q")
+    git(tmp_path / "repository", "commit", "-q", "--allow-empty", "-m", "theirs")
     assert code.version(package)["commit"] is None  # installed inside somebody else's
     git(tmp_path / "repository", "add", ".")
     git(tmp_path / "repository", "commit", "-qm", "first")

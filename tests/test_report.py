@@ -249,6 +249,7 @@ def test_a_report_takes_at_most_its_share_of_a_run(tmp_path):
 
 
 def test_a_sample_that_cannot_be_read_is_left_out(tmp_path):
+    assert "no record yet" in page.page([runs.read(workdir(tmp_path / "new", []))])
     folder = workdir(tmp_path / "run", curve())
     (folder / "samples").mkdir()
     (folder / "samples/0000010-0.mid").write_bytes(b"nothing")

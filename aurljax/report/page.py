@@ -65,7 +65,7 @@ def page(found: Sequence[Run]) -> str:
         f'<h1>{html.escape(title)}</h1><p class="lead">{_lead(found)} · written {when}</p>',
         _tiles(found[0]) if len(found) == 1 else _overview(found, names),
         _anomalies(found, names),
-        f'<h2>Curves</h2><div class="charts">{"".join(c.svg() for c in charts(found, names))}</div>',
+        f'<h2>Curves</h2><div class="charts">{"".join(c.svg() for c in charts(found, names)) or "no record yet"}</div>',
         _samples(found, names),
         _config(found[0]) if len(found) == 1 else _differences(found, names),
         f"<script>{SCRIPT}</script></html>\n",
