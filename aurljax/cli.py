@@ -173,6 +173,21 @@ def train(args: argparse.Namespace) -> None:
     print(f"{args.workdir}: step {outcome.step}" + "".join(f", {k} {v:.4g}" for k, v in outcome.metrics.items()))
 
 
+def report(args: argparse.Namespace) -> None:
+    """Workdirs -> one page of HTML."""
+    from aurljax.report import page
+
+    print(page.write(args.workdirs, args.out))
+
+
+def inspect(args: argparse.Namespace) -> None:
+    """Checkpoint -> what made it."""
+    from aurljax import inspection
+
+    found = inspection.inspect(args.checkpoint)
+    print(json.dumps(found) if args.json else "\n".join(inspection.lines(found)))
+
+
 def generate(args: argparse.Namespace) -> None:
     """Checkpoint (and prompt) -> MIDI files."""
     import aurljax
@@ -282,6 +297,14 @@ def _parser() -> argparse.ArgumentParser:
     c = command(train, "train a model; goes on by itself where a workdir has a checkpoint")
     c.add_argument("--config", required=True, metavar="FILE.py", help="experiment; --config.a.b=VALUE changes a field")
     c.add_argument("--workdir", required=True, metavar="DIR", help="receives checkpoints, metrics and samples")
+
+    c = command(report, "show runs on one page: curves, music, what stands out, how their configs differ")
+    c.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="folders of runs")
+    c.add_argument("--out", required=True, metavar="FILE.html", help="the page; an earlier report is replaced")
+
+    c = command(inspect, "tell everything that made a checkpoint")
+    c.add_argument("checkpoint", metavar="CHECKPOINT", help="a run's workdir or one of its checkpoints")
+    c.add_argument("--json", action="store_true", help="print one line of JSON")
 
     c = command(generate, "generate MIDI from a checkpoint")
     c.add_argument("--checkpoint", required=True, metavar="DIR", help="a run's workdir or one of its checkpoints")

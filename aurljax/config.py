@@ -150,10 +150,22 @@ class Run:
     keep: int = 2  # newest checkpoints that stay
     sample_every: int = 0
     samples: int = 4
+    wandb: str = ""  # project of Weights & Biases to write metrics to as well
 
     def __post_init__(self) -> None:
         at_least(self, "run", steps=1, log_every=1, eval_every=0, eval_batches=1)
         at_least(self, "run", checkpoint_every=0, keep=1, sample_every=0, samples=1)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A trace by jax.profiler in WORKDIR/profile: of `steps` steps (0: none) after the first `start` of a process."""
+
+    start: int = 10
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, "profile", start=0, steps=0)
 
 
 @dataclass(frozen=True)
@@ -167,6 +179,7 @@ class Config:
     optim: Optim = field(default_factory=Optim)
     mesh: Mesh = field(default_factory=Mesh)
     run: Run = field(default_factory=Run)
+    profile: Profile = field(default_factory=Profile)
 
     def __post_init__(self) -> None:
         rows, parts, warmup, steps = self.data.batch, self.optim.accumulation, self.optim.warmup, self.run.steps
@@ -179,7 +192,8 @@ class Config:
         )
 
 
-SECTIONS = {"codec": Codec, "data": Data, "model": Model, "optim": Optim, "mesh": Mesh, "run": Run}
+SECTIONS = {"codec": Codec, "data": Data, "model": Model, "optim": Optim, "mesh": Mesh, "run": Run,
+            "profile": Profile}  # fmt: skip
 
 
 class Parts(NamedTuple):
@@ -240,6 +254,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         elif a != b:
             found.append(f"{prefix}{name} {a} -> {b}")
     return found
+
+
+def defaults(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The `to_dict` tree of a config that sets nothing but the family and the codec of `tree`."""
+    return to_dict(from_dict({name: {k: tree[name][k]} for name, k in (("model", "family"), ("codec", "name"))}))
 
 
 _NOT_A_VALUE = "{0} is a section, not a value; set one of its fields, such as {0}.NAME"

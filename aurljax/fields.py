@@ -114,3 +114,12 @@ def plain(value: Any) -> Any:
 def nearest_multiple(number: int, of: int) -> int:
     """The multiple of `of` nearest to `number`, at least `of`."""
     return max(of, round(number / of) * of)
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted names, in the order they stand."""
+    found = {}
+    for name, value in tree.items():
+        whole = isinstance(value, Mapping) and value
+        found |= leaves(value, f"{prefix}{name}.") if whole else {f"{prefix}{name}": value}
+    return found

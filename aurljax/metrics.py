@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 from etils import epath
 
+from aurljax import journal
+from aurljax.anomalies import Watch
 from aurljax.errors import UserError
+from aurljax.meter import Meter
 from aurljax.progress import Progress
 
 FILE = "metrics.jsonl"
-SHOWN = ("loss", "accuracy", "valid_loss")
+SHOWN = ("loss", "accuracy", "valid_loss", "mfu")
 PATIENCE = 20  # steps in a row without a finite loss before a run gives up
 
 
@@ -25,7 +28,7 @@ class Writer:
     reads as that of a run never interrupted.
     """
 
-    def __init__(self, workdir: epath.PathLike, start: int = 0):
+    def __init__(self, workdir: epath.PathLike, start: int = 0, board: Any = None):
         from tensorboardX import SummaryWriter  # here: reading metrics needs none of it
 
         self.path = epath.Path(workdir) / FILE
@@ -34,9 +37,10 @@ class Writer:
         replacement.write_text("".join(json.dumps(record) + "\n" for record in kept))
         replacement.replace(self.path)
         self._board = SummaryWriter(str(self.path.parent / "tensorboard"), purge_step=start + 1, flush_secs=10)
+        self._remote = board
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line {"step": ..., ...} and one TensorBoard scalar a value; on disk when it returns (the line)."""
+        """One line {"step": ..., ...}, on disk when it returns, and one scalar a value for TensorBoard and `board`."""
         try:
             with self.path.open("a") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
@@ -44,10 +48,14 @@ class Writer:
             raise UserError(f"{self.path} cannot be written: {error.strerror}; make room and start again") from error
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
+        if self._remote:
+            self._remote.write(step, values)
 
     def close(self) -> None:
-        """Flushes TensorBoard."""
+        """Flushes TensorBoard and ends the run of Weights & Biases."""
         self._board.close()
+        if self._remote:
+            self._remote.close()
 
 
 def read(workdir: epath.PathLike) -> list[dict[str, float]]:
@@ -60,14 +68,19 @@ def read(workdir: epath.PathLike) -> list[dict[str, float]]:
 
 
 class Log(contextlib.AbstractContextManager):
-    """Metrics on their way from the devices, fetched one push late: the loop never waits for a step in flight."""
+    """Metrics on their way from the devices, fetched one push late: the loop never waits for a step in flight.
 
-    def __init__(self, workdir: epath.Path, start: int, steps: int, progress: Progress):
+    `meter` adds to each record of a training step what the step itself does not know; `board` is one more place to write.
+    """
+
+    def __init__(
+        self, workdir: epath.Path, start: int, steps: int, progress: Progress, meter: Meter, board: Any = None
+    ):
         self.last: dict[str, float] = {}
-        self._writer = Writer(workdir, start) if jax.process_index() == 0 else None
-        self._progress, self._steps, self._waiting = progress, steps, []
-        self._first: tuple[int, float] | None = None  # step and time of the first record, after compilation
-        self._previous: tuple[int, float] | None = None
+        self.sample = ""  # path of the last sample
+        self._writer = Writer(workdir, start, board) if jax.process_index() == 0 else None
+        self._watch = Watch(read(workdir)) if self._writer else None
+        self._progress, self._steps, self._meter, self._waiting = progress, steps, meter, []
 
     def push(self, at: int, metrics: Mapping[str, jax.Array | float], prefix: str = "") -> None:
         """Takes the metrics of a step and writes those taken before."""
@@ -90,24 +103,21 @@ class Log(contextlib.AbstractContextManager):
             self._writer.close()
 
     def _write(self, at: int, values: dict[str, float]) -> None:
-        rate, left = self._pace(at, values) if "weight" in values else (None, None)
+        left = None
+        if "weight" in values:
+            found, left = self._meter.read(at, values["weight"])
+            values |= found
         self.last |= {"step": at} | values
         if self._writer:
-            self._writer.write(at, values | ({"tokens_per_second": rate} if rate else {}))
+            self._writer.write(at, values)
+            self._progress.record(journal.line(at, self._steps, values, left, self.sample))
             known = self.last if self._progress.live else values  # a bar keeps what it showed, a log repeats nothing
             if shown := {n: known[n] for n in SHOWN if n in known}:
-                self._progress.update(at, shown, rate, left)
+                self._progress.update(at, shown, values.get("tokens_per_second"), left)
+            for anomaly in self._watch.add({"step": at} | values):
+                self._progress.note(anomaly.text, "WARNING")
         if values.get("in_a_row", 0) >= PATIENCE:
             raise UserError(
                 f"loss or gradient has not been finite for {values['in_a_row']:.0f} steps at step {at}; lower "
                 "optim.learning_rate or lengthen optim.warmup and start again from the last checkpoint"
             )
-
-    def _pace(self, at: int, values: Mapping[str, float]) -> tuple[float | None, float | None]:
-        """(tokens per second since the last record, seconds left at the mean pace since the first)."""
-        now, first, before = time.monotonic(), self._first, self._previous
-        self._first, self._previous = first or (at, now), (at, now)
-        if first is None or before is None or at == first[0]:
-            return None, None
-        rate = values["weight"] * (at - before[0]) / (now - before[1])
-        return rate, (now - first[1]) / (at - first[0]) * (self._steps - at)

@@ -6,34 +6,61 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from aurljax.journal import Journal
 
 WIDTH = 24
 
 
+PERCENT = ("mfu",)  # values shown as a share
+
+
 class Progress:
-    """Progress of `total` steps on a text stream (standard error by default)."""
+    """Progress of `total` steps on a text stream (standard error by default); what is noted goes to a journal, too."""
 
     def __init__(self, total: int, stream: TextIO | None = None):
         self.total = total
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
         self.drawn = ""
+        self.journal: Journal | None = None
+        self._early: list[tuple[str, str]] = []  # noted before there was a journal
+
+    def keep(self, journal: Journal | None) -> None:
+        """From now on everything noted, and what was noted so far, goes to `journal`."""
+        self.journal = journal
+        for text, level in self._early if journal else ():
+            journal.write(text, level)
+        self._early = []
+
+    def record(self, text: str) -> None:
+        """A line for the journal alone."""
+        if self.journal:
+            self.journal.write(text)
 
     def update(self, step: int, values: Mapping[str, float], rate: float | None, left: float | None) -> None:
         """Shows a step, its values, tokens per second and the seconds left (None: not known yet)."""
         text = f"step {step:>{len(str(self.total))}}/{self.total}"
-        text += "".join(f"  {name} {value:.4g}" for name, value in values.items())
+        text += "".join(f"  {k} {v:.1%}" if k in PERCENT else f"  {k} {v:.4g}" for k, v in values.items())
         text += f"  {rate:,.0f} tokens/s" if rate is not None else ""
         text += f"  {clock(left)} left" if left is not None else ""
         if self.live:
             done = WIDTH * step // self.total
             self._draw(f"[{'#' * done}{'.' * (WIDTH - done)}] {text}")
         else:
-            self.note(text)
+            self._print(text)
 
-    def note(self, text: str) -> None:
-        """A line that stays."""
+    def note(self, text: str, level: str = "INFO") -> None:
+        """A line that stays; a warning says so."""
+        if self.journal:
+            self.journal.write(text, level)
+        else:
+            self._early.append((text, level))
+        self._print(text if level == "INFO" else f"{level.lower()}: {text}")
+
+    def _print(self, text: str) -> None:
         bar = self.drawn
         self._draw("")
         print(text, file=self.stream, flush=True)

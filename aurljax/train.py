@@ -1,7 +1,8 @@
 """The training loop: any family, any mesh, resumed exactly.
 
-WORKDIR receives config.json, metrics.jsonl, tensorboard/, samples/ and checkpoints/. Data is addressed by step and
-random numbers by step and key, so a run that was stopped, even by kill -9, goes on to the losses it would have had.
+WORKDIR receives config.json, metrics.jsonl, log.txt, report.html, tensorboard/, samples/ and checkpoints/. Data is
+addressed by step and random numbers by step and key, so a run that was stopped, even by kill -9, goes on to the losses it
+would have had.
 """
 
 from __future__ import annotations
@@ -10,26 +11,29 @@ import contextlib
 import io
 import itertools
 import json
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 import jax
 from etils import epath
 
-from aurljax import checkpoint, mesh, params, state, step
+from aurljax import board, checkpoint, code, machine, mesh, params, state, step
 from aurljax.checkpoint import Checkpoints
 from aurljax.config import Config, Parts, build, differences, from_dict, to_dict
 from aurljax.data import pipeline
 from aurljax.data.corpus import Corpus
 from aurljax.data.pipeline import Dataset
 from aurljax.errors import UserError
+from aurljax.feed import Feed
 from aurljax.fields import nearest_multiple
 from aurljax.interruption import Interruption
+from aurljax.journal import Journal
+from aurljax.meter import Meter
 from aurljax.metrics import Log
+from aurljax.profiling import Trace
 from aurljax.progress import Progress
+from aurljax.report.live import Reporter
 from aurljax.state import State
 
 Tree = Any
@@ -60,30 +64,47 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(mesh.use(mesh.make(config.mesh.data, config.mesh.model)))
         check(parts)
+        if run.wandb:
+            board.load(run.wandb)
         data, valid = datasets(parts)
         progress = progress or Progress(run.steps, None if jax.process_index() == 0 else io.StringIO())
         checkpoints = stack.enter_context(Checkpoints(workdir, run.keep, describe(parts, data)))
         now, start = begin(parts, workdir, data, progress)
-        log = stack.enter_context(Log(workdir, start, run.steps, progress))
+        batches = data.iterate(start, run.steps, jax.process_index(), jax.process_count()) if start < run.steps else ()
+        feed = stack.enter_context(Feed(batches))
+        meter, remote = Meter(parts, data, feed), None
+        if jax.process_index() == 0:
+            progress.keep(Journal(workdir))
+            remote = board.Board(config, workdir, start) if run.wandb else None
+        log = stack.enter_context(Log(workdir, start, run.steps, progress, meter, remote))
+        reporter = Reporter(workdir, progress)
+        trace = stack.enter_context(Trace(workdir, config.profile, start, progress))
         interruption = stack.enter_context(Interruption())
         train_step, eval_step = step.train_step(parts), step.eval_step(parts)
         if start >= run.steps:
             progress.note(f"step {start} is reached; raise run.steps to go on")
 
         stopped, at = False, start
-        batches = data.iterate(start, run.steps, jax.process_index(), jax.process_count()) if start < run.steps else ()
-        for at, batch in enumerate(batches, start + 1):
-            now, metrics = train_step(now, mesh.place(batch))
-            if at % run.log_every == 0 or at == run.steps:
+        for at, batch in enumerate(feed, start + 1):
+            with trace.step(at):
+                now, metrics = train_step(now, mesh.place(batch))
+            trace.done(at, metrics["loss"])
+            record = at % run.log_every == 0 or at == run.steps
+            meter.count(at, batch, metrics["loss"], record)
+            if record:
                 log.push(at, metrics)
             if valid and due(at, run.eval_every):
                 log.push(at, evaluate(eval_step, now, valid, run.eval_batches), "valid_")
+                reporter.update(log)
             if sample and due(at, run.sample_every):
                 log.push(at, sample(parts, now.weights, at, workdir / "samples"), "sample_")
+                log.sample = f"{workdir / 'samples'}/{at:07}-*"
             stopped = interruption.reached(at)
             if due(at, run.checkpoint_every) or at == run.steps or stopped:
                 log.flush()  # what a checkpoint stands for is on disk before it
                 checkpoints.save(now, at)
+            if at == run.steps or stopped:
+                reporter.update(log, last=True)
             if stopped:
                 progress.note(f"stopped at step {at} and saved; the same command goes on from there")
                 break
@@ -127,7 +148,9 @@ def describe(parts: Parts, data: Dataset) -> dict[str, Any]:
             "vocabulary": len(codec.vocabulary),
         },
         "data": {"path": parts.config.data.corpus, **data.provenance},
-        "versions": {"python": platform.python_version()} | {n: metadata.version(n) for n in ("jax", "optax", "numpy")},
+        "code": code.version(),
+        "versions": code.packages(),
+        "device": machine.describe(),
     }
 
 

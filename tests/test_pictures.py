@@ -33,7 +33,7 @@ def test_every_note_has_its_rectangle():
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3] / 255
-    y, drums = pictures._heights(score)
+    y, drums = pictures.heights(score)
     assert set(drums) == {36, 42} and max(drums.values()) < score.pitch[~score.is_drum].min()
     lines = score.bar_ticks
     assert len(figure.axes) == -(-(len(lines) - 1) // 4)

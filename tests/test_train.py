@@ -20,6 +20,7 @@ from runs import bigram, bigram_config, make_corpus  # noqa: F401
 from aurljax import checkpoint, config, metrics, models, state
 from aurljax import mesh as meshes
 from aurljax.errors import UserError
+from aurljax.meter import OURS
 from aurljax.progress import Progress, clock
 from aurljax.train import datasets, same_run, train
 
@@ -36,8 +37,8 @@ def quiet() -> Progress:
 
 
 def records(workdir) -> list[dict]:
-    """metrics.jsonl without the one number that time decides."""
-    return [{k: v for k, v in r.items() if k != "tokens_per_second"} for r in metrics.read(workdir)]
+    """metrics.jsonl without the numbers that time and machine decide."""
+    return [{k: v for k, v in r.items() if k not in OURS} for r in metrics.read(workdir)]
 
 
 def settings(corpus, **sections) -> config.Config:

@@ -26,7 +26,8 @@ class Source:
     """The windows of a split of a corpus; what is drawn for one follows from (seed, epoch, window).
 
     A window that effects make longer than the room its row has for it is transposed only, and counted in `fell_back`;
-    one that is too long even so is cut at the last bar that fits, and counted in `cut`. Encoded windows without effects
+    one that is too long even so is cut at the last bar that fits, and counted in `cut`. `drawn` counts windows, `changed`
+    those that are not as written. Encoded windows without effects
     are kept in memory up to `memory` bytes; that changes no result.
     """
 
@@ -49,12 +50,13 @@ class Source:
         self.windows = windows.load(corpus, codec, split, max(int(length / (1 + self.slack)), 2), preprocess, cut)
         slots = np.ceil((self.windows.ids - 1) * (1 + self.slack)).astype(np.int64)
         self.slots = np.minimum(slots, length)  # [W] kept for each window in its row
-        self.cut = self.fell_back = 0
+        self.cut = self.fell_back = self.drawn = self.changed = 0
         self._scores, self._encoded = Recent(64 << 20), Recent(memory)
 
     def window(self, window: int, epoch: int | None = None, progress: float = 0.0) -> Encoded:
         """(ids [n], features) of a window as that epoch draws it at a share of the run; epoch None: as it is written."""
         plan = self.plan(window, epoch, progress)
+        self.drawn, self.changed = self.drawn + 1, self.changed + bool(plan)
         if plan == _plain(plan):
             return self._encoded.get((window, plan), lambda: self._encode(window, plan))
         return self._encode(window, plan)  # no other epoch draws the same

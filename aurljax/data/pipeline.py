@@ -95,6 +95,11 @@ class Dataset:
         return sum(source.fell_back for source in self.sources)
 
     @property
+    def augmented(self) -> float:
+        """Share of the windows so far that were transposed or given an effect."""
+        return sum(source.changed for source in self.sources) / max(sum(source.drawn for source in self.sources), 1)
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """What the batches follow from, for a checkpoint's metadata."""
         names = ("split", "length", "batch_size", "seed", "transpose", "shuffle", "steps", "buckets")

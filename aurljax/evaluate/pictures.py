@@ -44,7 +44,7 @@ def draw_roll(score: Score, title: str = "", bars_per_row: int = 12) -> Figure:
     bars_per_row = math.ceil(count / math.ceil(count / bars_per_row))  # rows of one length
     starts = range(0, count, bars_per_row)
     widest = max(lines[min(s + bars_per_row, count)] - lines[s] for s in starts)
-    y, drums = _heights(score)
+    y, drums = heights(score)
     low, high = (int(y.min()) - 1, int(y.max()) + 2) if len(y) else (59, 62)
     width = BAR_INCHES * bars_per_row + sum(MARGIN)
     row = SEMITONE_INCHES * (high - low) + 0.35
@@ -79,7 +79,7 @@ def draw_change(before: Score, after: Score, title: str = "", bars: tuple[int, i
         raise UserError("before and after: scores with notes and of one resolution can be compared")
     lines = before.bar_ticks
     lines = lines[min(bars[0], len(lines) - 2) : bars[1] + 1]
-    y, drums = _heights(before)
+    y, drums = heights(before)
     shown = y[(before.onset < lines[-1]) & (before.onset + before.duration > lines[0])]
     low, high = (int(shown.min()) - 1, int(shown.max()) + 2) if len(shown) else (59, 62)
     row = SEMITONE_INCHES * 1.4 * (high - low) + 0.5
@@ -90,7 +90,7 @@ def draw_change(before: Score, after: Score, title: str = "", bars: tuple[int, i
         axes = figure.add_axes((left, bottom, 1 - sum(MARGIN) / width, (row - 0.45) / height))
         axes.set(xlim=(lines[0], lines[-1]), ylim=(low, high))
         _draw_ruling(axes, score, lines, bars[0], drums)
-        _draw_notes(axes, score, _heights(score)[0])
+        _draw_notes(axes, score, heights(score)[0])
         if ghost is not None:
             _draw_outlines(axes, ghost, y)
         _draw_keys(axes, low, high, drums)
@@ -109,7 +109,7 @@ def _draw_outlines(axes: Axes, score: Score, y: np.ndarray) -> None:
         ))  # fmt: skip
 
 
-def _heights(score: Score) -> tuple[np.ndarray, dict[int, int]]:
+def heights(score: Score) -> tuple[np.ndarray, dict[int, int]]:
     """([N] semitone line of each note, {drum pitch: its line}); drums stand in lines of their own below the rest."""
     y = score.pitch.astype(int)
     struck = np.unique(y[score.is_drum])
