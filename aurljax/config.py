@@ -31,8 +31,8 @@ from aurljax.fields import (
 )
 from aurljax.music.preprocess import Preprocess
 
-OPTIMIZERS = ("adamw", "lion")
-SCHEDULES = ("cosine", "linear", "constant")
+OPTIMIZERS = ("adamw", "lion", "adafactor", "muon", "schedule_free")
+SCHEDULES = ("cosine", "linear", "constant", "wsd", "cyclical")
 FROM_CODEC = ("vocab", "features", "pitch_ids", "pitch_features")  # fields of a family's config that the codec decides
 
 
@@ -106,21 +106,33 @@ class Optim:
     warmup: int = 100  # steps
     schedule: str = "cosine"
     end_factor: float = 0.1  # of the peak, at the last step
+    fall: float = 0.2  # share of the steps after the warmup in which the schedule wsd falls
+    cycles: int = 1  # falls of the schedule cyclical, each from the peak
     weight_decay: float = 0.1  # of matrices only
     b1: float = 0.9
     b2: float = 0.95
     clip: float = 1.0  # global norm; 0: no clipping
+    clip_ratio: float = 0.0  # most of a gradient beside its weight, unit by unit, before `clip`; 0: no such clipping
     ema: float = 0.0  # decay of the averaged parameters; 0: none are kept
+    swa: float = 0.0  # share of the updates, the last ones, whose parameters are averaged equally; 0: none are kept
     accumulation: int = 1  # microbatches a step
 
     def __post_init__(self) -> None:
         one_of("optim.optimizer", self.optimizer, OPTIMIZERS)
         one_of("optim.schedule", self.schedule, SCHEDULES)
-        at_least(self, "optim", warmup=0, weight_decay=0, clip=0, accumulation=1)
+        at_least(self, "optim", warmup=0, weight_decay=0, clip=0, clip_ratio=0, accumulation=1, cycles=1)
         require(self.learning_rate > 0, f"optim.learning_rate={self.learning_rate} must be above 0")
         require(0 <= self.end_factor <= 1, f"optim.end_factor={self.end_factor} must be in [0, 1]")
-        for name in ("b1", "b2", "ema"):
+        require(0 < self.fall <= 1, f"optim.fall={self.fall} must be above 0 and at most 1")
+        for name in ("b1", "b2", "ema", "swa"):
             require(0 <= getattr(self, name) < 1, f"optim.{name}={getattr(self, name)} must be in [0, 1)")
+        averages = {"ema": self.ema, "swa": self.swa, "optimizer=schedule_free": self.optimizer == "schedule_free"}
+        several = [f"optim.{name}" for name, on in averages.items() if on]
+        require(len(several) < 2, f"{' and '.join(several)} each keep an average of the weights; choose one")
+        if self.optimizer == "schedule_free":
+            require(self.schedule == "constant", f"optim.optimizer=schedule_free replaces the fall of "
+                    f"optim.schedule={self.schedule}; set optim.schedule=constant")  # fmt: skip
+            require(self.b1 > 0, "optim.b1=0 must be above 0 with optim.optimizer=schedule_free; 0.9 is usual")
 
 
 @dataclass(frozen=True)
