@@ -30,10 +30,12 @@ from aurljax.fields import (
     unknown,
 )
 from aurljax.music.preprocess import Preprocess
+from aurljax.terms import Loss
 
 OPTIMIZERS = ("adamw", "lion", "adafactor", "muon", "schedule_free")
 SCHEDULES = ("cosine", "linear", "constant", "wsd", "cyclical")
-FROM_CODEC = ("vocab", "features", "pitch_ids", "pitch_features")  # fields of a family's config that the codec decides
+FROM_CODEC = ("vocab", "features", "pitch_ids", "pitch_features", "terms")  # fields of a family's config that the codec
+# decides, `terms` together with the section `loss`
 
 
 @dataclass(frozen=True)
@@ -81,16 +83,19 @@ class Model:
     family: str = "decoder"
     options: tuple[tuple[str, Any], ...] = ()
 
-    def make(self, codec: Any) -> tuple[Any, Any]:
-        """(Family, its frozen config) with what the codec decides, as far as the config asks for it."""
+    def make(self, codec: Any, loss: Loss) -> tuple[Any, Any]:
+        """(Family, its frozen config) with what codec and loss decide, as far as the config asks for it."""
         family = _family(self.family)
         given = {
             "vocab": len(codec.vocabulary),
             "features": tuple(sorted(codec.feature_sizes.items())),
             "pitch_ids": codec.pitch_ids,
             "pitch_features": codec.pitch_features,
+            "terms": loss.terms(codec.vocabulary),
         }
         asked = {f.name for f in fields(family.config)}
+        require("terms" in asked or not given["terms"], f"the family {self.family} takes no terms of the section loss; "
+                "leave loss.z, loss.smoothing and loss.kinds at their defaults")  # fmt: skip
         try:
             return family, family.config(**{k: v for k, v in given.items() if k in asked}, **dict(self.options))
         except ValueError as error:
@@ -173,6 +178,7 @@ class Config:
     codec: Codec = field(default_factory=Codec)
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
+    loss: Loss = field(default_factory=Loss)
     optim: Optim = field(default_factory=Optim)
     mesh: Mesh = field(default_factory=Mesh)
     run: Run = field(default_factory=Run)
@@ -188,7 +194,7 @@ class Config:
         )
 
 
-SECTIONS = {"codec": Codec, "data": Data, "model": Model, "optim": Optim, "mesh": Mesh, "run": Run}
+SECTIONS = {"codec": Codec, "data": Data, "model": Model, "loss": Loss, "optim": Optim, "mesh": Mesh, "run": Run}
 
 
 class Parts(NamedTuple):
@@ -203,7 +209,7 @@ class Parts(NamedTuple):
 def build(config: Config) -> Parts:
     """Builds codec and family; UserError where either refuses a value."""
     codec = config.codec.make()
-    return Parts(config, codec, *config.model.make(codec))
+    return Parts(config, codec, *config.model.make(codec, config.loss))
 
 
 def load(spec: str, overrides: Sequence[str] = ()) -> Config:
