@@ -244,6 +244,13 @@ def evaluate(args: argparse.Namespace) -> None:
     )
 
 
+def average(args: argparse.Namespace) -> None:
+    """Checkpoints -> one of their mean weights."""
+    from aurljax import soup
+
+    print(soup.average(args.checkpoints, args.out, args.last))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("aurljax", description="Train symbolic-music models, generate MIDI from them.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -308,6 +315,13 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--corpus", required=True, metavar="CORPUS")
     c.add_argument("--split", default="valid", help="train, valid or test (valid)")
     c.add_argument("--json", action="store_true", help="print one line of JSON")
+
+    c = command(average, "make one checkpoint of the mean weights of several")
+    c.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="steps, or workdirs whose newest step is taken")
+    c.add_argument(
+        "--last", type=_positive(int), default=0, metavar="N", help="take the N newest steps of each workdir"
+    )
+    c.add_argument("--out", required=True, metavar="DIR", help="a folder to generate from")
     return parser
 
 
