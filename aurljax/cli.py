@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from aurljax.errors import UserError
 if TYPE_CHECKING:
     from aurljax.music.midi import Limits
 
-CONFIGURED = ("train", "corpus")  # the sub-commands that take overrides of a config
+CONFIGURED = ("train", "corpus", "plan")  # the sub-commands that take overrides of a config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -251,6 +252,20 @@ def average(args: argparse.Namespace) -> None:
     print(soup.average(args.checkpoints, args.out, args.last))
 
 
+def plan(args: argparse.Namespace) -> int | None:
+    """Config -> what its run needs; nothing is trained. With --devices in a process that has so many of the CPU's."""
+    if args.devices:
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={args.devices}"
+        command = [sys.executable, "-m", "aurljax.cli", "plan", f"--config={args.config}", *args.overrides]
+        command += [f"--memory={args.memory}"] if args.memory else []
+        command += ["--json"] if args.json else []
+        return subprocess.run(command, env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}).returncode
+    from aurljax import config
+    from aurljax import plan as plans
+
+    plans.run(config.load(args.config, args.overrides), args.memory, args.json)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("aurljax", description="Train symbolic-music models, generate MIDI from them.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -316,6 +331,12 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--split", default="valid", help="train, valid or test (valid)")
     c.add_argument("--json", action="store_true", help="print one line of JSON")
 
+    c = command(plan, "tell what a run needs of memory and work, without data or accelerator")
+    c.add_argument("--config", required=True, metavar="FILE.py", help="experiment; --config.a.b=VALUE changes a field")
+    c.add_argument("--devices", type=_positive(int), metavar="N", help="plan for N devices (default: this machine's)")
+    c.add_argument("--memory", type=_bytes, metavar="SIZE", help="find the largest batch for devices of 80GB, say")
+    c.add_argument("--json", action="store_true", help="print one line of JSON")
+
     c = command(average, "make one checkpoint of the mean weights of several")
     c.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="steps, or workdirs whose newest step is taken")
     c.add_argument(
@@ -330,6 +351,15 @@ def _step_and_row(text: str) -> tuple[int, int]:
     if not (comma and step.isdecimal() and row.isdecimal()):
         raise argparse.ArgumentTypeError(f"must be STEP,ROW such as 100,0, not {text}")
     return int(step), int(row)
+
+
+def _bytes(text: str) -> float:
+    from aurljax import sizes
+
+    try:
+        return sizes.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _positive(kind: type):
