@@ -168,8 +168,9 @@ def _folder(path: Path) -> None:
 
 def train(args: argparse.Namespace) -> None:
     """Config -> a workdir with checkpoints."""
-    from aurljax import config, samples, train
+    from aurljax import cluster, config, samples, train
 
+    cluster.join(args.coordinator, args.processes, args.process, args.join_timeout)
     outcome = train.train(config.load(args.config, args.overrides), args.workdir, sample=samples.write)
     print(f"{args.workdir}: step {outcome.step}" + "".join(f", {k} {v:.4g}" for k, v in outcome.metrics.items()))
 
@@ -304,6 +305,12 @@ def _parser() -> argparse.ArgumentParser:
     c = command(train, "train a model; goes on by itself where a workdir has a checkpoint")
     c.add_argument("--config", required=True, metavar="FILE.py", help="experiment; --config.a.b=VALUE changes a field")
     c.add_argument("--workdir", required=True, metavar="DIR", help="receives checkpoints, metrics and samples")
+    c.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 of several is, or auto: ask the cluster "
+                   "(default: what srun says)")  # fmt: skip
+    c.add_argument("--processes", type=_positive(int), metavar="N", help="how many there are")
+    c.add_argument("--process", type=int, metavar="I", help="which this is, from 0")
+    c.add_argument("--join-timeout", type=_positive(float), default=300, metavar="S", help="seconds to wait for the others "
+                   "(300)")  # fmt: skip
 
     c = command(generate, "generate MIDI from a checkpoint")
     c.add_argument("--checkpoint", required=True, metavar="DIR", help="a run's workdir or one of its checkpoints")

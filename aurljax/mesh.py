@@ -122,8 +122,3 @@ def place(batch):
         return jax.make_array_from_process_local_data(sharding(("batch",)), x)
 
     return jax.tree.map(put, batch)
-
-
-def join(coordinator: str | None = None, processes: int | None = None, index: int | None = None) -> None:
-    """Start jax.distributed, before any other use of JAX. Without arguments the cluster is asked (TPU pod, Slurm)."""
-    jax.distributed.initialize(coordinator, processes, index)
