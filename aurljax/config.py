@@ -146,10 +146,11 @@ class Mesh:
 
     data: int = -1
     model: int = 1
+    replica: int = 1  # copies of the parameters, for slices or nodes far apart; each has data x model devices
 
     def __post_init__(self) -> None:
         require(self.data == -1 or self.data >= 1, f"mesh.data={self.data} must be at least 1, or -1 for all devices")
-        at_least(self, "mesh", model=1)
+        at_least(self, "mesh", model=1, replica=1)
 
 
 @dataclass(frozen=True)

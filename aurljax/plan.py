@@ -59,7 +59,7 @@ class Plan:
 def make(config: Config) -> Plan:
     """The plan of a run on the devices of this machine; UserError: a config or mesh that cannot work."""
     parts = build(config)
-    with mesh.use(mesh.make(config.mesh.data, config.mesh.model)):
+    with mesh.use(mesh.make(config.mesh.data, config.mesh.model, config.mesh.replica)):
         train.check(parts)
         now, batch = mesh.concrete(state.abstract(parts)), rows(parts)
         traced = step.train_step(parts).trace(now, batch)
@@ -104,7 +104,7 @@ def largest(config: Config, memory: float) -> Plan:
     batch fits.
     """
     parts = build(config)
-    with mesh.use(mesh.make(config.mesh.data, config.mesh.model)):
+    with mesh.use(mesh.make(config.mesh.data, config.mesh.model, config.mesh.replica)):
         unit = mesh.ways("batch") * config.optim.accumulation
 
     @functools.cache
