@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import jax
 
-from aurljax import flops, mesh, params, state, step, train
+from aurljax import mesh, params, products, state, step, train
 from aurljax.config import Config, Parts, build
 from aurljax.data.batch import Batch
 from aurljax.errors import UserError
@@ -77,7 +77,7 @@ def make(config: Config) -> Plan:
             parameters_a_device=_count((now.params, now.frozen)),
             batch=config.data.batch,
             tokens=config.data.batch * config.data.length,
-            flops=flops.count(traced.jaxpr),
+            flops=products.count(traced.jaxpr),
             weights=weights,
             optimizer=optimizer,
             average=average,
