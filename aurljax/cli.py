@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from aurljax.errors import UserError
 if TYPE_CHECKING:
     from aurljax.music.midi import Limits
 
-CONFIGURED = ("train", "corpus")  # the sub-commands that take overrides of a config
+CONFIGURED = ("train", "corpus", "plan")  # the sub-commands that take overrides of a config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -167,8 +168,9 @@ def _folder(path: Path) -> None:
 
 def train(args: argparse.Namespace) -> None:
     """Config -> a workdir with checkpoints."""
-    from aurljax import config, samples, train
+    from aurljax import cluster, config, samples, train
 
+    cluster.join(args.coordinator, args.processes, args.process, args.join_timeout)
     outcome = train.train(config.load(args.config, args.overrides), args.workdir, sample=samples.write)
     print(f"{args.workdir}: step {outcome.step}" + "".join(f", {k} {v:.4g}" for k, v in outcome.metrics.items()))
 
@@ -259,6 +261,27 @@ def evaluate(args: argparse.Namespace) -> None:
     )
 
 
+def average(args: argparse.Namespace) -> None:
+    """Checkpoints -> one of their mean weights."""
+    from aurljax import soup
+
+    print(soup.average(args.checkpoints, args.out, args.last))
+
+
+def plan(args: argparse.Namespace) -> int | None:
+    """Config -> what its run needs; nothing is trained. With --devices in a process that has so many of the CPU's."""
+    if args.devices:
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={args.devices}"
+        command = [sys.executable, "-m", "aurljax.cli", "plan", f"--config={args.config}", *args.overrides]
+        command += [f"--memory={args.memory}"] if args.memory else []
+        command += ["--json"] if args.json else []
+        return subprocess.run(command, env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}).returncode
+    from aurljax import config
+    from aurljax import plan as plans
+
+    plans.run(config.load(args.config, args.overrides), args.memory, args.json)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("aurljax", description="Train symbolic-music models, generate MIDI from them.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -297,6 +320,12 @@ def _parser() -> argparse.ArgumentParser:
     c = command(train, "train a model; goes on by itself where a workdir has a checkpoint")
     c.add_argument("--config", required=True, metavar="FILE.py", help="experiment; --config.a.b=VALUE changes a field")
     c.add_argument("--workdir", required=True, metavar="DIR", help="receives checkpoints, metrics and samples")
+    c.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 of several is, or auto: ask the cluster "
+                   "(default: what srun says)")  # fmt: skip
+    c.add_argument("--processes", type=_positive(int), metavar="N", help="how many there are")
+    c.add_argument("--process", type=int, metavar="I", help="which this is, from 0")
+    c.add_argument("--join-timeout", type=_positive(float), default=300, metavar="S", help="seconds to wait for the others "
+                   "(300)")  # fmt: skip
 
     c = command(report, "show runs on one page: curves, music, what stands out, how their configs differ")
     c.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="folders of runs")
@@ -331,6 +360,19 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--corpus", required=True, metavar="CORPUS")
     c.add_argument("--split", default="valid", help="train, valid or test (valid)")
     c.add_argument("--json", action="store_true", help="print one line of JSON")
+
+    c = command(plan, "tell what a run needs of memory and work, without data or accelerator")
+    c.add_argument("--config", required=True, metavar="FILE.py", help="experiment; --config.a.b=VALUE changes a field")
+    c.add_argument("--devices", type=_positive(int), metavar="N", help="plan for N devices (default: this machine's)")
+    c.add_argument("--memory", type=_bytes, metavar="SIZE", help="find the largest batch for devices of 80GB, say")
+    c.add_argument("--json", action="store_true", help="print one line of JSON")
+
+    c = command(average, "make one checkpoint of the mean weights of several")
+    c.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="steps, or workdirs whose newest step is taken")
+    c.add_argument(
+        "--last", type=_positive(int), default=0, metavar="N", help="take the N newest steps of each workdir"
+    )
+    c.add_argument("--out", required=True, metavar="DIR", help="a folder to generate from")
     return parser
 
 
@@ -339,6 +381,15 @@ def _step_and_row(text: str) -> tuple[int, int]:
     if not (comma and step.isdecimal() and row.isdecimal()):
         raise argparse.ArgumentTypeError(f"must be STEP,ROW such as 100,0, not {text}")
     return int(step), int(row)
+
+
+def _bytes(text: str) -> float:
+    from aurljax import sizes
+
+    try:
+        return sizes.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _positive(kind: type):

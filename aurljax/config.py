@@ -31,10 +31,12 @@ from aurljax.fields import (
     unknown,
 )
 from aurljax.music.preprocess import Preprocess
+from aurljax.terms import Loss
 
-OPTIMIZERS = ("adamw", "lion")
-SCHEDULES = ("cosine", "linear", "constant")
-FROM_CODEC = ("vocab", "features", "pitch_ids", "pitch_features")  # fields of a family's config that the codec decides
+OPTIMIZERS = ("adamw", "lion", "adafactor", "muon", "schedule_free")
+SCHEDULES = ("cosine", "linear", "constant", "wsd", "cyclical")
+FROM_CODEC = ("vocab", "features", "pitch_ids", "pitch_features", "terms")  # fields of a family's config that the codec
+# decides, `terms` together with the section `loss`
 
 
 @dataclass(frozen=True)
@@ -84,16 +86,19 @@ class Model:
     family: str = "decoder"
     options: tuple[tuple[str, Any], ...] = ()
 
-    def make(self, codec: Any) -> tuple[Any, Any]:
-        """(Family, its frozen config) with what the codec decides, as far as the config asks for it."""
+    def make(self, codec: Any, loss: Loss) -> tuple[Any, Any]:
+        """(Family, its frozen config) with what codec and loss decide, as far as the config asks for it."""
         family = _family(self.family)
         given = {
             "vocab": len(codec.vocabulary),
             "features": tuple(sorted(codec.feature_sizes.items())),
             "pitch_ids": codec.pitch_ids,
             "pitch_features": codec.pitch_features,
+            "terms": loss.terms(codec.vocabulary),
         }
         asked = {f.name for f in fields(family.config)}
+        require("terms" in asked or not given["terms"], f"the family {self.family} takes no terms of the section loss; "
+                "leave loss.z, loss.smoothing and loss.kinds at their defaults")  # fmt: skip
         try:
             return family, family.config(**{k: v for k, v in given.items() if k in asked}, **dict(self.options))
         except ValueError as error:
@@ -109,21 +114,33 @@ class Optim:
     warmup: int = 100  # steps
     schedule: str = "cosine"
     end_factor: float = 0.1  # of the peak, at the last step
+    fall: float = 0.2  # share of the steps after the warmup in which the schedule wsd falls
+    cycles: int = 1  # falls of the schedule cyclical, each from the peak
     weight_decay: float = 0.1  # of matrices only
     b1: float = 0.9
     b2: float = 0.95
     clip: float = 1.0  # global norm; 0: no clipping
+    clip_ratio: float = 0.0  # most of a gradient beside its weight, unit by unit, before `clip`; 0: no such clipping
     ema: float = 0.0  # decay of the averaged parameters; 0: none are kept
+    swa: float = 0.0  # share of the updates, the last ones, whose parameters are averaged equally; 0: none are kept
     accumulation: int = 1  # microbatches a step
 
     def __post_init__(self) -> None:
         one_of("optim.optimizer", self.optimizer, OPTIMIZERS)
         one_of("optim.schedule", self.schedule, SCHEDULES)
-        at_least(self, "optim", warmup=0, weight_decay=0, clip=0, accumulation=1)
+        at_least(self, "optim", warmup=0, weight_decay=0, clip=0, clip_ratio=0, accumulation=1, cycles=1)
         require(self.learning_rate > 0, f"optim.learning_rate={self.learning_rate} must be above 0")
         require(0 <= self.end_factor <= 1, f"optim.end_factor={self.end_factor} must be in [0, 1]")
-        for name in ("b1", "b2", "ema"):
+        require(0 < self.fall <= 1, f"optim.fall={self.fall} must be above 0 and at most 1")
+        for name in ("b1", "b2", "ema", "swa"):
             require(0 <= getattr(self, name) < 1, f"optim.{name}={getattr(self, name)} must be in [0, 1)")
+        averages = {"ema": self.ema, "swa": self.swa, "optimizer=schedule_free": self.optimizer == "schedule_free"}
+        several = [f"optim.{name}" for name, on in averages.items() if on]
+        require(len(several) < 2, f"{' and '.join(several)} each keep an average of the weights; choose one")
+        if self.optimizer == "schedule_free":
+            require(self.schedule == "constant", f"optim.optimizer=schedule_free replaces the fall of "
+                    f"optim.schedule={self.schedule}; set optim.schedule=constant")  # fmt: skip
+            require(self.b1 > 0, "optim.b1=0 must be above 0 with optim.optimizer=schedule_free; 0.9 is usual")
 
 
 @dataclass(frozen=True)
@@ -132,10 +149,11 @@ class Mesh:
 
     data: int = -1
     model: int = 1
+    replica: int = 1  # copies of the parameters, for slices or nodes far apart; each has data x model devices
 
     def __post_init__(self) -> None:
         require(self.data == -1 or self.data >= 1, f"mesh.data={self.data} must be at least 1, or -1 for all devices")
-        at_least(self, "mesh", model=1)
+        at_least(self, "mesh", model=1, replica=1)
 
 
 @dataclass(frozen=True)
@@ -176,6 +194,7 @@ class Config:
     codec: Codec = field(default_factory=Codec)
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
+    loss: Loss = field(default_factory=Loss)
     optim: Optim = field(default_factory=Optim)
     mesh: Mesh = field(default_factory=Mesh)
     run: Run = field(default_factory=Run)
@@ -192,7 +211,7 @@ class Config:
         )
 
 
-SECTIONS = {"codec": Codec, "data": Data, "model": Model, "optim": Optim, "mesh": Mesh, "run": Run,
+SECTIONS = {"codec": Codec, "data": Data, "model": Model, "loss": Loss, "optim": Optim, "mesh": Mesh, "run": Run,
             "profile": Profile}  # fmt: skip
 
 
@@ -208,7 +227,7 @@ class Parts(NamedTuple):
 def build(config: Config) -> Parts:
     """Builds codec and family; UserError where either refuses a value."""
     codec = config.codec.make()
-    return Parts(config, codec, *config.model.make(codec))
+    return Parts(config, codec, *config.model.make(codec, config.loss))
 
 
 def load(spec: str, overrides: Sequence[str] = ()) -> Config:

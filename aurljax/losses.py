@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -33,3 +35,37 @@ def _cross_entropy_backward(saved, g):
 
 
 cross_entropy.defvjp(_cross_entropy, _cross_entropy_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def objective(logits: jax.Array, targets: jax.Array, smoothing: float, z: float):
+    """Logits [..., V], ids [...] -> what to minimise [...], and nats and hits as `cross_entropy` gives them, which have
+    no gradient.
+
+    Of the target's weight a share `smoothing` is divided among all ids (Szegedy et al. 2016), and z times the square of
+    the log of the normaliser is added (Chowdhery et al. 2022).
+    """
+    return _objective(logits, targets, smoothing, z)[0]
+
+
+def _objective(logits, targets, smoothing, z):
+    (nats, hit), (_, _, total) = _cross_entropy(logits, targets)
+    cost = (1 - smoothing) * nats + smoothing * (total - logits.mean(-1)) + z * total**2
+    return (cost, nats, hit), (logits, targets, total)
+
+
+def _objective_backward(smoothing, z, saved, g):
+    logits, targets, total = saved
+    p = jnp.exp(logits - total[..., None]) * (1 + 2 * z * total)[..., None]
+    return (p - (1 - smoothing) * _hits(logits, targets) - smoothing / logits.shape[-1]) * g[0][..., None], None
+
+
+objective.defvjp(_objective, _objective_backward)
+
+
+def of_targets(weights: tuple[float, ...], targets: jax.Array) -> jax.Array:
+    """Weights by id, () for all alike -> the weight of each target [...]."""
+    if not weights:
+        return jnp.ones((), jnp.float32)
+    sharding = jax.typeof(targets).sharding.spec
+    return jnp.asarray(weights, jnp.float32).at[targets].get(mode="clip", out_sharding=sharding)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from aurljax import optim, params
+from aurljax import averaging, optim, params
 from aurljax.config import Parts
 
 Tree = Any
@@ -56,7 +56,7 @@ def create(parts: Parts, key: jax.Array) -> State:
     return State(
         params=weights,
         opt_state=optimizer(parts).init(weights),
-        ema=jax.tree.map(jnp.copy, weights) if parts.config.optim.ema else {},
+        ema=jax.tree.map(jnp.copy, weights) if averaging.kept(parts.config.optim) else {},
         step=jnp.zeros((), jnp.int32),
         key=run,
         guard={"skipped": jnp.zeros((), jnp.int32), "in_a_row": jnp.zeros((), jnp.int32)},

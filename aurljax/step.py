@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aurljax import optim
+from aurljax import averaging, optim
 from aurljax.config import Parts
 from aurljax.state import State, optimizer
 
@@ -45,7 +45,7 @@ def train_step(parts: Parts) -> Callable[[State, Tree], tuple[State, Metrics]]:
         written = family.update(model, {**params, **state.frozen}, aux.stats, key)
         params = {name: written[name] for name in params}
         count = state.step - state.guard["skipped"]  # updates made before this one
-        ema = optim.average(state.ema, params, count, config.optim.ema) if state.ema else {}
+        ema = state.ema and averaging.update(config.optim, config.run.steps, state.ema, params, opt_state, count)
 
         old, new = (state.params, state.opt_state, state.ema), (params, opt_state, ema)
         params, opt_state, ema = jax.tree.map(lambda a, b: jnp.where(fine, b, a), old, new)

@@ -62,7 +62,7 @@ def train(
     if run.sample_every and sample is None:
         raise ValueError("run.sample_every is set: train() needs a `sample` function")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mesh.use(mesh.make(config.mesh.data, config.mesh.model)))
+        stack.enter_context(mesh.use(mesh.make(config.mesh.data, config.mesh.model, config.mesh.replica)))
         check(parts)
         if run.wandb:
             board.load(run.wandb)

@@ -1,4 +1,4 @@
-# Sourced by demo.sh and test.sh: `setup EXTRA` leaves a .venv in the repository with aurljax[EXTRA] installed in it.
+# Sourced by the scripts that install: `setup EXTRA` leaves a .venv in the repository with aurljax[EXTRA] installed in it.
 # PYTHON=/path/to/python chooses the interpreter; otherwise the newest suitable one on the PATH is taken.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

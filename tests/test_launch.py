@@ -1,10 +1,13 @@
 """The scripts that start things: which Python they choose, what they say when there is none, what they skip."""
 
 import os
+import shlex
 import stat
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 GOOD = f'exec "{sys.executable}" "$@"'
@@ -103,3 +106,76 @@ def test_constraints_pin_what_is_declared():
     lines = [s for s in (ROOT / "launch" / "constraints.txt").read_text().splitlines() if not s.startswith("#")]
     pins = dict(line.split("==") for line in lines)
     assert wanted - {"aurljax"} <= pins.keys() and list(pins) == sorted(pins)
+
+
+TRAINED = ["--config=a b.py", "--workdir=runs/x", '--config.data.corpus=it\'s "here"']
+
+
+def _dry(script, *options, code=0, **env):
+    """What a script would start, as words, line by line; or what it says against it."""
+    done = subprocess.run(
+        ["bash", str(ROOT / "launch" / script), *options, *([] if code else ["--dry-run", "--", *TRAINED])],
+        env={"PATH": os.environ["PATH"], **env}, capture_output=True, text=True, timeout=60, cwd="/",
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else done.stdout
+
+
+def test_a_workstation_installs_and_trains():
+    installs, starts = map(shlex.split, _dry("workstation.sh", "--extra", "cuda").splitlines())
+    assert installs == ["setup", "cuda"]
+    assert starts == [f"{ROOT}/.venv/bin/python", "-m", "aurljax.cli", "train", *TRAINED]
+
+
+def test_slurm_hands_itself_in_and_starts_one_process_a_node():
+    options = ["--nodes=4", "--gpus", "2", "--account", "me"]
+    _, hands_in = map(shlex.split, _dry("slurm.sh", *options).splitlines())
+    export = f"--export=ALL,AURLJAX_ROOT={ROOT}"
+    assert hands_in[:4] == ["sbatch", "--nodes=4", "--gpus-per-node=2", "--time=24:00:00"]
+    assert hands_in[4:] == [export, "--account=me", f"{ROOT}/launch/slurm.sh", "--", *TRAINED]
+    (starts,) = map(shlex.split, _dry("slurm.sh", AURLJAX_ROOT=str(ROOT), SLURM_JOB_ID="7").splitlines())
+    assert starts[:2] == ["exec", "srun"] and starts[-len(TRAINED) - 1 :] == ["train", *TRAINED]
+    assert "#SBATCH --ntasks-per-node=1" in (ROOT / "launch" / "slurm.sh").read_text()
+
+
+def test_a_tpu_pod_gets_what_is_committed_and_starts_everywhere():
+    packs, copies, starts = map(shlex.split, _dry("tpu_pod.sh", "--name", "pod", "--zone=z").splitlines())
+    assert packs[3:5] == ["archive", "--format=tar.gz"] and packs[-1] == "HEAD"
+    assert copies[5:] == [packs[5].removeprefix("--output="), "pod:aurljax.tar.gz", "--zone=z", "--worker=all"]
+    assert starts[5:8] == ["pod", "--zone=z", "--worker=all"]
+    on_a_worker = shlex.split(starts[8].removeprefix("--command="))
+    started = ["bash", "aurljax/launch/workstation.sh", "--extra", "tpu", "--", *TRAINED, "--coordinator=auto"]
+    assert on_a_worker[-len(started) :] == started
+
+
+def test_a_kubernetes_job_tells_each_pod_who_it_is():
+    yaml = pytest.importorskip("yaml")
+    service, job = yaml.safe_load_all(
+        _dry("gke.sh", "--image", "me/aurljax:1", "--pods", "3", "--name=big", "--volume", "disk", "--accelerator=h")
+    )
+    spec = job["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert (job["spec"]["completions"], job["spec"]["parallelism"], job["spec"]["completionMode"]) == (3, 3, "Indexed")
+    assert container["args"] == TRAINED and container["command"][-1] == "train"
+    env = {e["name"]: e.get("value") for e in container["env"]}
+    assert env == {"AURLJAX_COORDINATOR": "big-0.big:8476", "AURLJAX_PROCESSES": "3", "AURLJAX_PROCESS": None}
+    assert service["metadata"]["name"] == spec["subdomain"] == "big" and container["image"] == "me/aurljax:1"
+    assert service["spec"]["selector"] == {"job-name": "big"} and container["resources"]["limits"] == {
+        "nvidia.com/gpu": 8
+    }
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "words"),
+    [
+        ("workstation.sh", [], "nothing to train; end with -- --config=FILE.py"),
+        ("slurm.sh", ["--node", "3"], "unknown option --node"),
+        ("slurm.sh", ["--nodes"], "--nodes needs a value"),
+        ("tpu_pod.sh", ["--zone=z", "--", "--config=c.py"], "--name and --zone say which pod"),
+        ("gke.sh", ["--", "--config=c.py"], "--image names what the pods run"),
+        ("workstation.sh", ["train"], "what is train?"),
+    ],
+)
+def test_a_script_says_what_is_wrong_and_how_it_is_used(script, options, words):
+    first, usage = _dry(script, *options, code=2).splitlines()
+    assert words in first and usage.startswith(f"usage: bash launch/{script} ")

@@ -19,6 +19,20 @@ def test_make_takes_what_remains_and_refuses_more_than_exist():
         meshes.make(data=0)
 
 
+def test_replicas_are_copies_of_a_mesh():
+    with pytest.raises(UserError, match="2 x 4 x 2 needs 16 devices and there are 8"):
+        meshes.make(data=4, model=2, replica=2)
+    assert dict(meshes.make(data=-1, model=2, replica=2).shape) == {"replica": 2, "data": 2, "model": 2}
+    with meshes.use(meshes.make(2, 2, 2)):
+        assert meshes.ways("batch") == 4 and meshes.ways("embed") == 2
+        x = meshes.place(np.arange(8).reshape(4, 2))
+        assert jax.typeof(x).sharding.spec == P(("replica", "data"), None)
+        w = jax.device_put(np.ones((4, 6)), meshes.sharding(("embed", "mlp")))
+        assert {s.data.shape for s in w.addressable_shards} == {(2, 3)}
+        with pytest.raises(UserError, match=r"rows.* = 6 .* 4 equal parts along the mesh axis \('replica', 'data'\)"):
+            meshes.place(np.zeros((6, 3)))
+
+
 def test_use_restores_what_was_there():
     with meshes.use(meshes.make(data=2)):
         assert meshes.current().shape["data"] == 2

@@ -40,8 +40,8 @@ def run(p: config.Parts, batches, start=None):
     return now, log
 
 
-def on(data: int, model: int):
-    return meshes.use(meshes.make(data, model))
+def on(*shape: int):
+    return meshes.use(meshes.make(*shape))
 
 
 def tree_equal(a, b):
@@ -67,10 +67,11 @@ def test_loss_and_gradient_are_means_over_the_weight():
     assert one | {"weight": 0} == pytest.approx(two | {"weight": 0}, rel=1e-5)
 
 
-SLOW = [pytest.param(m, s, marks=pytest.mark.slow) for m in ("bigram", "decoder") for s in ((4, 2), (8, 1), (2, 4))][1:]
+SHAPES = ((4, 2), (8, 1), (2, 4), (2, 2, 2), (1, 1, 8))  # data, model, replica
+SLOW = [pytest.param(m, s, marks=pytest.mark.slow) for m in ("bigram", "decoder") for s in SHAPES]
 
 
-@pytest.mark.parametrize(("model", "shape"), [("bigram", (4, 2)), *SLOW])
+@pytest.mark.parametrize(("model", "shape"), [("bigram", (2, 2, 2)), *SLOW])
 def test_losses_agree_on_meshes(model, shape):
     """Reductions over devices differ in order alone: 1e-5."""
     decoder = DecoderConfig(vocab=VOCAB, d_model=32, layers=2, heads=4, kv_heads=4, d_ff=64)

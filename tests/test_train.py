@@ -193,9 +193,9 @@ def test_killed_and_resumed_is_uninterrupted(tmp_path, buckets):
 def test_two_processes_resumed_by_one_are_one_process(corpus, tmp_path):
     """Sums over processes differ in order alone: 1e-5."""
     code = (
-        "import sys, runs; from aurljax import mesh, models, train, config; models.FAMILIES['bigram'] = runs.BIGRAM;"
+        "import sys, runs; from aurljax import cluster, models, train, config; models.FAMILIES['bigram'] = runs.BIGRAM;"
         "index, count, port, workdir, corpus, steps = sys.argv[1:];"
-        "count == '1' or mesh.join(f'localhost:{port}', int(count), int(index));"
+        "count == '1' or cluster.join(f'localhost:{port}', int(count), int(index));"
         "run = {'steps': int(steps), 'log_every': 1, 'eval_every': 5, 'checkpoint_every': 5};"
         "c = runs.bigram_config(mesh={'data': 2, 'model': 2}, data={'corpus': corpus, 'length': 32}, run=run,"
         "optim={'schedule': 'constant', 'ema': 0.9}); train.train(c, workdir)"

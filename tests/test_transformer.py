@@ -446,7 +446,7 @@ def test_cross_entropy_is_minus_the_log_probability():
         (dict(kv_heads=3), "kv_heads = 3: must divide heads = 8"),
         (dict(d_model=40), "d_model = 40: must be a multiple of .* the nearest is 48|32"),
         (dict(dtype="float16"), "choose one of float32, bfloat16"),
-        (dict(attention="flash"), "choose one of auto, xla, blocks"),
+        (dict(attention="flash"), "choose one of auto, xla, blocks, splash"),
         (dict(dropout=1.0), "dropout = 1.0"),
         (dict(rotary_values=True), "rotary_values: set rotary_pitch"),
         (dict(rope_period=1.0), "rope_period = 1.0"),

@@ -124,4 +124,13 @@ def _blocks(q, k, v, mask: Mask, dtype: str):
     return attend(q, k, v, mask)
 
 
-BACKENDS = {"xla": _xla, "blocks": _blocks}
+def _splash(q, k, v, mask: Mask, dtype: str):
+    """By the TPU's kernel; rows beside a cache are short or left-padded, and not its business."""
+    from aurljax.models import splash  # here: pallas takes its time to import
+
+    if mask.start is not None or mask.offset is not None or q.shape[3] != k.shape[2]:
+        return _xla(q, k, v, mask, dtype)
+    return splash.attend(q, k, v, mask, dtype)
+
+
+BACKENDS = {"xla": _xla, "blocks": _blocks, "splash": _splash}

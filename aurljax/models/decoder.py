@@ -16,6 +16,7 @@ from aurljax.models.cache import Cache
 from aurljax.models.family import Aux, Family, Inputs
 from aurljax.models.layers import dropout, linear
 from aurljax.params import Param, Tree, is_param
+from aurljax.terms import PLAIN, Terms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class DecoderConfig(transformer.BodyConfig):
     pitch_ids: the id of pitch 0 and how many there are; pitch_features: features to reckon the next pitch from.
     interval_head: score pitches by their intervals from those, too; what it learns in one key serves all.
     pitch_inputs: tell pitches apart where they are embedded; without, the model hears intervals alone.
-    input_dropout: share of the embeddings, of ids and of each feature, left out.
+    input_dropout: share of the embeddings, of ids and of each feature, left out. terms: of the loss, in training.
     """
 
     vocab: int
@@ -36,6 +37,7 @@ class DecoderConfig(transformer.BodyConfig):
     interval_head: bool = False
     pitch_inputs: bool = True
     input_dropout: float = 0.0
+    terms: Terms = PLAIN
 
     def __post_init__(self):
         super().__post_init__()
@@ -116,13 +118,21 @@ def _pitches(c: DecoderConfig, inputs: Inputs) -> transformer.Pitches | None:
 
 
 def loss(c: DecoderConfig, params: Tree, batch, key: jax.Array | None, step=None) -> tuple[jax.Array, Aux]:
-    """Sum over the batch of weight x next-id cross-entropy in nats, and the sums to divide it by."""
+    """Sum over the batch of weight x next-id cross-entropy in nats, and the sums to divide it by.
+
+    In training (with a key) with the terms that the config asks for; the metric stays the cross-entropy.
+    """
     inputs = Inputs(batch.tokens, batch.positions, batch.features, batch.segments)
     drops = c.dropout or c.input_dropout or c.layer_dropout
     logits, _ = apply(c, params, inputs, key=key if drops else None)
-    nats, correct = losses.cross_entropy(logits, batch.targets)
+    if key is not None and c.terms:
+        cost, nats, correct = losses.objective(logits, batch.targets, c.terms.smoothing, c.terms.z)
+        cost = jnp.sum(cost * batch.weights * losses.of_targets(c.terms.weights, batch.targets))
+    else:
+        nats, correct = losses.cross_entropy(logits, batch.targets)
+        cost = jnp.sum(nats * batch.weights)
     total = jnp.sum(nats * batch.weights)
-    return total, Aux({"loss": total, "weight": jnp.sum(batch.weights), "accuracy": jnp.sum(correct * batch.weights)})
+    return cost, Aux({"loss": total, "weight": jnp.sum(batch.weights), "accuracy": jnp.sum(correct * batch.weights)})
 
 
 def labels(c: DecoderConfig) -> Tree:
