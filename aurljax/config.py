@@ -144,13 +144,25 @@ class Run:
     eval_every: int = 0
     eval_batches: int = 8
     checkpoint_every: int = 0  # the last step is always saved
+    checkpoint_minutes: float = 0.0  # minutes after the last checkpoint, looked at every log_every steps; 0: no limit
     keep: int = 2  # newest checkpoints that stay
+    keep_every: int = 0  # steps that are multiples of it stay too
+    best: str = ""  # a metric, such as valid_loss: each step that is best by it is saved and stays; -NAME: the highest
     sample_every: int = 0
     samples: int = 4
 
     def __post_init__(self) -> None:
         at_least(self, "run", steps=1, log_every=1, eval_every=0, eval_batches=1)
-        at_least(self, "run", checkpoint_every=0, keep=1, sample_every=0, samples=1)
+        at_least(self, "run", checkpoint_every=0, checkpoint_minutes=0, keep=1, keep_every=0, sample_every=0, samples=1)
+        self._measured("best", self.best)
+
+    def _measured(self, field: str, metric: str) -> None:
+        """Refuses the name of a metric that the run never takes."""
+        for start, every in (("valid_", "eval_every"), ("sample_", "sample_every")):
+            if metric.removeprefix("-").startswith(start):
+                require(getattr(self, every) > 0, f"run.{field}={metric} is never measured; set run.{every}")
+                return
+        require(metric == "", f"run.{field}={metric} must be a metric that begins with valid_ or sample_")
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from typing import Any
 import jax
 from etils import epath
 
-from aurljax import checkpoint, mesh, params, state, step
+from aurljax import checkpoint, mesh, params, retention, state, step
 from aurljax.checkpoint import Checkpoints
-from aurljax.config import Config, Parts, build, differences, from_dict, to_dict
+from aurljax.clock import Clock
+from aurljax.config import Config, Parts, Run, build, differences, from_dict, to_dict
 from aurljax.data import pipeline
 from aurljax.data.corpus import Corpus
 from aurljax.data.pipeline import Dataset
@@ -62,7 +63,9 @@ def train(
         check(parts)
         data, valid = datasets(parts)
         progress = progress or Progress(run.steps, None if jax.process_index() == 0 else io.StringIO())
-        checkpoints = stack.enter_context(Checkpoints(workdir, run.keep, describe(parts, data)))
+        checkpoints = stack.enter_context(
+            Checkpoints(workdir, run.keep, describe(parts, data), run.keep_every, run.best)
+        )
         now, start = begin(parts, workdir, data, progress)
         log = stack.enter_context(Log(workdir, start, run.steps, progress))
         interruption = stack.enter_context(Interruption())
@@ -70,7 +73,7 @@ def train(
         if start >= run.steps:
             progress.note(f"step {start} is reached; raise run.steps to go on")
 
-        stopped, at = False, start
+        stopped, at, clock = False, start, Clock(run.checkpoint_minutes)
         batches = data.iterate(start, run.steps, jax.process_index(), jax.process_count()) if start < run.steps else ()
         for at, batch in enumerate(batches, start + 1):
             now, metrics = train_step(now, mesh.place(batch))
@@ -80,10 +83,13 @@ def train(
                 log.push(at, evaluate(eval_step, now, valid, run.eval_batches), "valid_")
             if sample and due(at, run.sample_every):
                 log.push(at, sample(parts, now.weights, at, workdir / "samples"), "sample_")
+            measured = measures(log, at, run)
             stopped = interruption.reached(at)
-            if due(at, run.checkpoint_every) or at == run.steps or stopped:
+            timely = due(at, run.checkpoint_every) or checkpoints.improves(measured)
+            if timely or (due(at, run.log_every) and clock.due()) or at == run.steps or stopped:
                 log.flush()  # what a checkpoint stands for is on disk before it
-                checkpoints.save(now, at)
+                checkpoints.save(now, at, measured)
+                clock.reset()
             if stopped:
                 progress.note(f"stopped at step {at} and saved; the same command goes on from there")
                 break
@@ -176,6 +182,19 @@ def evaluate(eval_step: Callable, now: State, valid: Dataset, batches: int) -> s
     rows = valid.one_epoch(jax.process_index(), jax.process_count())
     sums = (eval_step(now.weights, mesh.place(batch)) for batch in itertools.islice(rows, batches))
     return step.means(jax.tree.map(lambda *s: sum(s), *sums))
+
+
+def measures(log: Log, at: int, run: Run) -> dict[str, float]:
+    """The metrics by evaluation and samples that were taken at this step; waits for them only if the run heeds any."""
+    taken = [p for p, every in (("valid_", run.eval_every), ("sample_", run.sample_every)) if due(at, every)]
+    if not (taken and run.best):
+        return {}
+    log.flush()
+    found = {name: value for name, value in log.last.items() if name.startswith(tuple(taken))}
+    for metric in map(retention.name, [run.best]):
+        if metric.startswith(tuple(taken)) and metric not in found:
+            raise UserError(f"no metric {metric} was measured at step {at}; there are {', '.join(sorted(found))}")
+    return found
 
 
 def due(at: int, every: int) -> bool:
