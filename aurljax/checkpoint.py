@@ -33,6 +33,7 @@ from aurljax import retention
 from aurljax.errors import UserError
 from aurljax.retention import Best, Retention
 from aurljax.state import State
+from aurljax.state import guard as fresh_guard
 
 Tree = Any
 FOLDER, FROZEN, DIGESTS = "checkpoints", "frozen", "digests.json"
@@ -227,8 +228,14 @@ def load_params(path: epath.PathLike, abstract: Tree) -> Tree:
 def load_state(path: epath.PathLike, abstract: State) -> State:
     """The whole state of a run, on the mesh in force; the first leaf that does not fit is named."""
     path = find(path)
-    loaded = _load(path, _parts(abstract))
+    verify(path, _parts(abstract))
+    known = _leaves(path).get("train") or {}
+    later = {name for name in abstract.guard if f"guard/{name}" not in known} - {"skipped", "in_a_row"}
+    guard = {name: leaf for name, leaf in abstract.guard.items() if name not in later}
+    loaded = _read(path, _parts(abstract.replace(guard=guard)))
     train = loaded.pop("train")
+    begun = fresh_guard()  # what older checkpoints do not hold is as at the beginning
+    train["guard"] |= {name: jax.device_put(begun[name], _concrete(abstract.guard[name]).sharding) for name in later}
     return State(**{"ema": {}} | loaded, **train, frozen=_load_frozen(path, abstract.frozen))
 
 
@@ -293,6 +300,10 @@ def _flat(tree: Tree) -> dict[str, Any]:
 def _load(path: epath.Path, wanted: dict[str, Tree]) -> dict[str, Tree]:
     """Verifies, compares and loads items: name -> tree of abstract leaves."""
     verify(path, wanted)
+    return _read(path, wanted)
+
+
+def _read(path: epath.Path, wanted: dict[str, Tree]) -> dict[str, Tree]:
     flat = {item: _flat(tree) for item, tree in wanted.items()}
     saved = _leaves(path)
     for item, leaves in flat.items():

@@ -29,6 +29,7 @@ from aurljax.fields import (
     require,
     unknown,
 )
+from aurljax.guard import Guard
 from aurljax.music.preprocess import Preprocess
 
 OPTIMIZERS = ("adamw", "lion")
@@ -176,6 +177,7 @@ class Config:
     optim: Optim = field(default_factory=Optim)
     mesh: Mesh = field(default_factory=Mesh)
     run: Run = field(default_factory=Run)
+    guard: Guard = field(default_factory=Guard)
 
     def __post_init__(self) -> None:
         rows, parts, warmup, steps = self.data.batch, self.optim.accumulation, self.optim.warmup, self.run.steps
@@ -188,7 +190,7 @@ class Config:
         )
 
 
-SECTIONS = {"codec": Codec, "data": Data, "model": Model, "optim": Optim, "mesh": Mesh, "run": Run}
+SECTIONS = {"codec": Codec, "data": Data, "model": Model, "optim": Optim, "mesh": Mesh, "run": Run, "guard": Guard}
 
 
 class Parts(NamedTuple):

@@ -15,7 +15,6 @@ from aurljax.progress import Progress
 
 FILE = "metrics.jsonl"
 SHOWN = ("loss", "accuracy", "valid_loss")
-PATIENCE = 20  # steps in a row without a finite loss before a run gives up
 
 
 class Writer:
@@ -97,11 +96,6 @@ class Log(contextlib.AbstractContextManager):
             known = self.last if self._progress.live else values  # a bar keeps what it showed, a log repeats nothing
             if shown := {n: known[n] for n in SHOWN if n in known}:
                 self._progress.update(at, shown, rate, left)
-        if values.get("in_a_row", 0) >= PATIENCE:
-            raise UserError(
-                f"loss or gradient has not been finite for {values['in_a_row']:.0f} steps at step {at}; lower "
-                "optim.learning_rate or lengthen optim.warmup and start again from the last checkpoint"
-            )
 
     def _pace(self, at: int, values: Mapping[str, float]) -> tuple[float | None, float | None]:
         """(tokens per second since the last record, seconds left at the mean pace since the first)."""

@@ -31,6 +31,7 @@ from aurljax.fields import nearest_multiple
 from aurljax.interruption import Interruption
 from aurljax.metrics import Log
 from aurljax.progress import Progress
+from aurljax.recovery import Recovery
 from aurljax.state import State
 
 Tree = Any
@@ -68,6 +69,7 @@ def train(
         )
         now, start = begin(parts, workdir, data, progress)
         log = stack.enter_context(Log(workdir, start, run.steps, progress))
+        recovery = Recovery(parts, checkpoints, progress, now)
         interruption = stack.enter_context(Interruption())
         train_step, eval_step = step.train_step(parts), step.eval_step(parts)
         if start >= run.steps:
@@ -77,6 +79,7 @@ def train(
         batches = data.iterate(start, run.steps, jax.process_index(), jax.process_count()) if start < run.steps else ()
         for at, batch in enumerate(batches, start + 1):
             now, metrics = train_step(now, mesh.place(batch))
+            now = recovery.watch(now, at, metrics["in_a_row"])
             if at % run.log_every == 0 or at == run.steps:
                 log.push(at, metrics)
             if valid and due(at, run.eval_every):
@@ -85,9 +88,11 @@ def train(
                 log.push(at, sample(parts, now.weights, at, workdir / "samples"), "sample_")
             measured = measures(log, at, run)
             stopped = interruption.reached(at)
-            timely = due(at, run.checkpoint_every) or checkpoints.improves(measured)
-            if timely or (due(at, run.log_every) and clock.due()) or at == run.steps or stopped:
+            scheduled = due(at, run.checkpoint_every) or checkpoints.improves(measured) or at == run.steps
+            scheduled |= due(at, run.log_every) and clock.due()
+            if scheduled or stopped or recovery.went_back(at):
                 log.flush()  # what a checkpoint stands for is on disk before it
+                now = recovery.saving(now, at, scheduled)
                 checkpoints.save(now, at, measured)
                 clock.reset()
             if stopped:
