@@ -20,8 +20,9 @@ class Guard:
     patience: int = 20  # updates skipped in a row
     rollbacks: int = 2  # how often a run goes back before it gives up
     backoff: float = 0.5  # what the learning rate is multiplied by each time
+    samples_after: int = 1000  # steps before samples (run.sample_every) are judged; 0: they never are
 
     def __post_init__(self) -> None:
-        at_least(self, "guard", spike=0, after=1, patience=1, rollbacks=0)
+        at_least(self, "guard", spike=0, after=1, patience=1, rollbacks=0, samples_after=0)
         require(self.spike == 0 or self.spike > 1, f"guard.spike={self.spike} must be above 1, or 0 for none")
         require(0 < self.backoff <= 1, f"guard.backoff={self.backoff} must be above 0 and at most 1")

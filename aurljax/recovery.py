@@ -13,6 +13,7 @@ rest on is in State.guard, so a run killed at any moment takes the same ones aga
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ import numpy as np
 
 from aurljax import checkpoint, state
 from aurljax.checkpoint import Checkpoints
+from aurljax.collapse import Judge
 from aurljax.config import Parts
 from aurljax.errors import UserError
 from aurljax.progress import Progress
@@ -27,16 +29,18 @@ from aurljax.state import State
 
 
 class Recovery:
-    """Watches a run from the state it begins with."""
+    """Watches a run from the state it begins with; samples only if there is a judge of them."""
 
-    def __init__(self, parts: Parts, checkpoints: Checkpoints, progress: Progress, now: State):
+    def __init__(
+        self, parts: Parts, checkpoints: Checkpoints, progress: Progress, now: State, judge: Judge | None = None
+    ):
+        self._judge, self._proved = judge, -1  # the step of the last good sample
         guard = parts.config.guard
         self._patience, self._rollbacks, self._backoff = guard.patience, guard.rollbacks, guard.backoff
-        self._parts = parts
+        self._parts, self._after = parts, guard.samples_after
         self._checkpoints, self._progress = checkpoints, progress
-        self._in_a_row: Any = int(
-            now.guard["in_a_row"]
-        )  # of the step before: the one just dispatched is not waited for
+        # Of the step before, fetched when the next is dispatched: a step in flight is not waited for.
+        self._in_a_row: Any = int(now.guard["in_a_row"])
         self._anchor, self._candidate = int(now.guard["anchor"]), int(now.guard["candidate"])
         self._back = -1  # the step at which it last went back
         self._pin()
@@ -49,6 +53,19 @@ class Recovery:
         return self.roll_back(
             now, at, f"{before} updates in a row were skipped, their loss or gradient not finite or exploding"
         )
+
+    def judge(self, now: State, at: int, sample: Mapping[str, float]) -> State:
+        """The state after a sample of step `at`: rolled back if it has collapsed; else what it proves is written down."""
+        if not self._judges(at):
+            return now
+        if why := self._judge.verdict(sample):
+            return self.roll_back(now, at, why)
+        self._anchor, self._proved = self._candidate, at
+        self._pin()
+        return _set(now, anchor=self._anchor)
+
+    def _judges(self, at: int) -> bool:
+        return self._judge is not None and at >= self._after
 
     def roll_back(self, now: State, at: int, why: str) -> State:
         """The state of the last good checkpoint at step `at`, with a lower learning rate; UserError when it is in vain."""
@@ -86,7 +103,9 @@ class Recovery:
         """
         if not scheduled or self.went_back(at) or int(self._in_a_row) > 0:
             return now
-        self._anchor = self._candidate = at
+        self._candidate = at
+        if self._proved == at or not self._judges(at):
+            self._anchor = at
         self._pin()
         return _set(now, anchor=self._anchor, candidate=self._candidate)
 

@@ -9,16 +9,18 @@ import jax
 import numpy as np
 from etils import epath
 
+from aurljax import collapse
 from aurljax.config import Parts
 from aurljax.model import Model
 
 
 def write(parts: Parts, weights: Any, step: int, folder: epath.Path) -> Mapping[str, float]:
-    """Draws run.samples pieces, writes folder/STEP-I.mid, returns their mean number of notes, bars and pitches."""
+    """Draws run.samples pieces, writes folder/STEP-I.mid, returns their mean number of notes, bars and pitches, and the
+    measures of `aurljax.collapse`."""
     scores = Model(parts, weights, jax.sharding.get_mesh()).generate(parts.config.run.samples, seed=step)
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         for i, score in enumerate(scores):
             score.save_midi(folder / f"{step:07}-{i}.mid")
     counts = [(len(s), s.bar_count, len(np.unique(s.pitch))) for s in scores]
-    return dict(zip(("notes", "bars", "pitches"), np.mean(counts, 0).tolist(), strict=True))
+    return dict(zip(("notes", "bars", "pitches"), np.mean(counts, 0).tolist(), strict=True)) | collapse.mean(scores)

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from aurljax import checkpoint, mesh, params, retention, state, step
+from aurljax import checkpoint, collapse, mesh, params, retention, state, step
 from aurljax.checkpoint import Checkpoints
 from aurljax.clock import Clock
 from aurljax.config import Config, Parts, Run, build, differences, from_dict, to_dict
@@ -69,7 +69,7 @@ def train(
         )
         now, start = begin(parts, workdir, data, progress)
         log = stack.enter_context(Log(workdir, start, run.steps, progress))
-        recovery = Recovery(parts, checkpoints, progress, now)
+        recovery = Recovery(parts, checkpoints, progress, now, judge(parts, data, progress))
         interruption = stack.enter_context(Interruption())
         train_step, eval_step = step.train_step(parts), step.eval_step(parts)
         if start >= run.steps:
@@ -85,7 +85,9 @@ def train(
             if valid and due(at, run.eval_every):
                 log.push(at, evaluate(eval_step, now, valid, run.eval_batches), "valid_")
             if sample and due(at, run.sample_every):
-                log.push(at, sample(parts, now.weights, at, workdir / "samples"), "sample_")
+                drawn = sample(parts, now.weights, at, workdir / "samples")
+                log.push(at, drawn, "sample_")
+                now = recovery.judge(now, at, drawn)
             measured = measures(log, at, run)
             stopped = interruption.reached(at)
             scheduled = due(at, run.checkpoint_every) or checkpoints.improves(measured) or at == run.steps
@@ -124,6 +126,19 @@ def datasets(parts: Parts) -> tuple[Dataset, Dataset | None]:
     corpus = Corpus(config.data.corpus)
     data = pipeline.training(config, parts.codec, corpus)
     return data, pipeline.held_out(config, parts.codec, corpus) if config.run.eval_every else None
+
+
+def judge(parts: Parts, data: Dataset, progress: Progress) -> collapse.Judge | None:
+    """The judge of a run's samples by its held-out pieces, if it comes to judge any."""
+    run, after, corpus = parts.config.run, parts.config.guard.samples_after, data.sources[0].corpus
+    if not (run.sample_every and after and run.steps >= max(after, run.sample_every)):
+        return None
+    if not any(piece.split == "valid" for piece in corpus.pieces):
+        progress.note(f"samples are not judged: {corpus.path} has no held-out pieces to compare them with")
+        return None
+    found = collapse.of(collapse.windows(pipeline.held_out(parts.config, parts.codec, corpus)))
+    progress.note(f"from step {after} on, samples are held to {found.line()}")
+    return found
 
 
 def describe(parts: Parts, data: Dataset) -> dict[str, Any]:
