@@ -149,13 +149,19 @@ class Run:
     keep: int = 2  # newest checkpoints that stay
     keep_every: int = 0  # steps that are multiples of it stay too
     best: str = ""  # a metric, such as valid_loss: each step that is best by it is saved and stays; -NAME: the highest
+    stop_on: tuple[str, ...] = ()  # metrics: the run ends when none of them gets better; -NAME: higher is better
+    patience: int = 5  # measurements of each that it waits
     sample_every: int = 0
     samples: int = 4
 
     def __post_init__(self) -> None:
         at_least(self, "run", steps=1, log_every=1, eval_every=0, eval_batches=1)
         at_least(self, "run", checkpoint_every=0, checkpoint_minutes=0, keep=1, keep_every=0, sample_every=0, samples=1)
+        at_least(self, "run", patience=1)
         self._measured("best", self.best)
+        for metric in self.stop_on:
+            require(metric != "", "run.stop_on has an empty name; name metrics such as valid_loss")
+            self._measured("stop_on", metric)
 
     def _measured(self, field: str, metric: str) -> None:
         """Refuses the name of a metric that the run never takes."""

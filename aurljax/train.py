@@ -30,9 +30,11 @@ from aurljax.errors import UserError
 from aurljax.fields import nearest_multiple
 from aurljax.interruption import Interruption
 from aurljax.metrics import Log
+from aurljax.metrics import read as metrics_of
 from aurljax.progress import Progress
 from aurljax.recovery import Recovery
 from aurljax.state import State
+from aurljax.stopping import Stopping
 
 Tree = Any
 Sample = Callable[[Parts, Tree, int, epath.Path], Mapping[str, float]]  # parts, weights, step, folder -> numbers to log
@@ -72,11 +74,14 @@ def train(
         recovery = Recovery(parts, checkpoints, progress, now, judge(parts, data, progress))
         interruption = stack.enter_context(Interruption())
         train_step, eval_step = step.train_step(parts), step.eval_step(parts)
-        if start >= run.steps:
-            progress.note(f"step {start} is reached; raise run.steps to go on")
+        stopping = Stopping(run.stop_on, run.patience, [r for r in metrics_of(workdir) if r["step"] <= start])
+        last = start if stopping.over else run.steps
+        if start >= last:
+            why = stopping.line() if stopping.over else "raise run.steps to go on"
+            progress.note(f"step {start} is reached; {why}")
 
         stopped, at, clock = False, start, Clock(run.checkpoint_minutes)
-        batches = data.iterate(start, run.steps, jax.process_index(), jax.process_count()) if start < run.steps else ()
+        batches = data.iterate(start, last, jax.process_index(), jax.process_count()) if start < last else ()
         for at, batch in enumerate(batches, start + 1):
             now, metrics = train_step(now, mesh.place(batch))
             now = recovery.watch(now, at, metrics["in_a_row"])
@@ -90,7 +95,9 @@ def train(
                 now = recovery.judge(now, at, drawn)
             measured = measures(log, at, run)
             stopped = interruption.reached(at)
-            scheduled = due(at, run.checkpoint_every) or checkpoints.improves(measured) or at == run.steps
+            stopping.update(measured)
+            scheduled = due(at, run.checkpoint_every) or checkpoints.improves(measured)
+            scheduled |= at == run.steps or stopping.over
             scheduled |= due(at, run.log_every) and clock.due()
             if scheduled or stopped or recovery.went_back(at):
                 log.flush()  # what a checkpoint stands for is on disk before it
@@ -99,6 +106,9 @@ def train(
                 clock.reset()
             if stopped:
                 progress.note(f"stopped at step {at} and saved; the same command goes on from there")
+            elif stopping.over:
+                progress.note(f"ended at step {at}: {stopping.line()}")
+            if stopped or stopping.over:
                 break
         if data.fell_back:
             progress.note(f"{data.fell_back:,} windows went without effects that made them too long for their rows; "
@@ -207,11 +217,12 @@ def evaluate(eval_step: Callable, now: State, valid: Dataset, batches: int) -> s
 def measures(log: Log, at: int, run: Run) -> dict[str, float]:
     """The metrics by evaluation and samples that were taken at this step; waits for them only if the run heeds any."""
     taken = [p for p, every in (("valid_", run.eval_every), ("sample_", run.sample_every)) if due(at, every)]
-    if not (taken and run.best):
+    heeded = [retention.name(metric) for metric in (run.best, *run.stop_on) if metric]
+    if not (taken and heeded):
         return {}
     log.flush()
     found = {name: value for name, value in log.last.items() if name.startswith(tuple(taken))}
-    for metric in map(retention.name, [run.best]):
+    for metric in heeded:
         if metric.startswith(tuple(taken)) and metric not in found:
             raise UserError(f"no metric {metric} was measured at step {at}; there are {', '.join(sorted(found))}")
     return found

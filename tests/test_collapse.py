@@ -11,7 +11,7 @@ from strategies import scores
 from test_retention import corpus, quiet, records, settings  # noqa: F401
 
 import aurljax
-from aurljax import collapse, config
+from aurljax import collapse
 from aurljax.errors import UserError
 from aurljax.music.score import Score
 from aurljax.train import train
@@ -159,18 +159,6 @@ def test_going_back_from_a_sample_is_the_same_when_resumed(corpus, tmp_path):  #
         train(judged(corpus), tmp_path / "parts", crash, quiet())
     train(judged(corpus), tmp_path / "parts", bad, quiet())
     assert records(tmp_path / "parts") == records(tmp_path / "whole")
-
-
-def test_a_sample_of_a_run_is_measured(corpus, tmp_path):  # noqa: F811
-    """Random weights of the tiny decoder, watched and before the guard wakes: nothing happens."""
-    from aurljax import samples
-
-    progress = quiet()
-    options = [f"data.corpus={corpus}", "run.steps=2", "run.sample_every=1", "run.samples=2", "guard.samples_after=2"]
-    c = config.load("configs/tiny.py", [*options, "optim.warmup=1", "data.length=32", "mesh.data=1"])
-    outcome = train(c, tmp_path, samples.write, progress)
-    assert {"sample_repetition", "sample_entropy", "sample_empty", "sample_notes"} <= set(outcome.metrics)
-    assert rolled(tmp_path, progress) in ([], [(2, "the beginning")])
 
 
 def test_without_held_out_pieces_samples_are_not_judged(tmp_path):
