@@ -29,7 +29,7 @@ from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint import v1 as ocp
 
-from aurljax import retention
+from aurljax import atomic, retention
 from aurljax.errors import UserError
 from aurljax.retention import Best, Retention
 from aurljax.state import State
@@ -155,8 +155,10 @@ class Checkpoints(contextlib.AbstractContextManager):
             self.wait()
         finally:
             with _writing(self.directory):
-                self._orbax.close()
-                self._clear()
+                try:
+                    self._orbax.close()
+                finally:
+                    self._clear()
 
     def _save_frozen(self, state: State) -> None:
         path = self.directory / FROZEN
@@ -173,6 +175,8 @@ class Checkpoints(contextlib.AbstractContextManager):
                 self._name_best(best)
         except Exception as error:  # told by the next call, in the thread of the run
             self._failure = error
+            if jax.process_index() == 0 and path.is_dir() and not (path / DIGESTS).exists():  # a disk filled meanwhile
+                path.rmtree(missing_ok=True)
 
     @staticmethod
     def _seal(path: epath.Path) -> None:
@@ -198,7 +202,8 @@ def find(path: epath.PathLike) -> epath.Path:
         return path
     for folder in (path / FOLDER, path):
         if found := steps(folder):
-            return folder / str(found[-1])
+            sealed = [step for step in found if (folder / str(step) / DIGESTS).exists()]  # one may just be written
+            return folder / str((sealed or found)[-1])
     raise CheckpointError(f"{path} holds no checkpoint; give a run's folder or a step such as RUN/{FOLDER}/120")
 
 
@@ -255,9 +260,7 @@ def seal(path: epath.PathLike) -> None:
     files = sorted(_files(path))
     with ThreadPoolExecutor(4) as pool:
         digests = dict(zip(files, pool.map(lambda name: _digest(path / name), files), strict=True))
-    draft = path / f"{DIGESTS}.tmp"
-    draft.write_text(json.dumps(digests, indent=0))
-    draft.replace(path / DIGESTS)
+    atomic.write(path / DIGESTS, json.dumps(digests, indent=0))
 
 
 def verify(path: epath.PathLike, items: Collection[str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import jax
 from etils import epath
 
+from aurljax import atomic
 from aurljax.errors import UserError
 from aurljax.progress import Progress
 
@@ -29,9 +30,7 @@ class Writer:
 
         self.path = epath.Path(workdir) / FILE
         kept = [record for record in read(workdir) if record["step"] <= start] if start else []
-        replacement = self.path.parent / f"{FILE}.tmp"
-        replacement.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        replacement.replace(self.path)
+        atomic.write(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         self._board = SummaryWriter(str(self.path.parent / "tensorboard"), purge_step=start + 1, flush_secs=10)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
+from aurljax import atomic
+
 BEST = "best"  # a file; Orbax takes folders whose names are numbers for steps, and nothing else
 
 
@@ -65,6 +67,4 @@ def read(folder: epath.Path) -> Best | None:
 
 def write(folder: epath.Path, best: Best) -> None:
     """Replaces `best` at once."""
-    draft = folder / f"{BEST}.tmp"
-    draft.write_text(json.dumps(best._asdict()) + "\n")
-    draft.replace(folder / BEST)
+    atomic.write(folder / BEST, json.dumps(best._asdict()) + "\n")

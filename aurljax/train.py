@@ -19,16 +19,17 @@ from typing import Any
 import jax
 from etils import epath
 
-from aurljax import checkpoint, collapse, mesh, params, retention, state, step
+from aurljax import atomic, checkpoint, collapse, mesh, params, retention, state, step
 from aurljax.checkpoint import Checkpoints
 from aurljax.clock import Clock
 from aurljax.config import Config, Parts, Run, build, differences, from_dict, to_dict
 from aurljax.data import pipeline
-from aurljax.data.corpus import Corpus
+from aurljax.data.corpus import Corpus, CorpusError
 from aurljax.data.pipeline import Dataset
 from aurljax.errors import UserError
 from aurljax.fields import nearest_multiple
 from aurljax.interruption import Interruption
+from aurljax.lock import Lock
 from aurljax.metrics import Log
 from aurljax.metrics import read as metrics_of
 from aurljax.progress import Progress
@@ -66,6 +67,7 @@ def train(
         check(parts)
         data, valid = datasets(parts)
         progress = progress or Progress(run.steps, None if jax.process_index() == 0 else io.StringIO())
+        stack.enter_context(Lock(workdir))
         checkpoints = stack.enter_context(
             Checkpoints(workdir, run.keep, describe(parts, data), run.keep_every, run.best)
         )
@@ -81,6 +83,15 @@ def train(
             progress.note(f"step {start} is reached; {why}")
 
         stopped, at, clock = False, start, Clock(run.checkpoint_minutes)
+
+        def rescue(_: Any, error: BaseException | None, __: Any) -> None:
+            """What was learned is saved though the corpus went away."""
+            if isinstance(error, CorpusError) and at > start:
+                log.flush()
+                checkpoints.save(now, at)
+                progress.note(f"the corpus failed after step {at}, which is saved; the same command goes on from there")
+
+        stack.push(rescue)
         batches = data.iterate(start, last, jax.process_index(), jax.process_count()) if start < last else ()
         for at, batch in enumerate(batches, start + 1):
             now, metrics = train_step(now, mesh.place(batch))
@@ -181,10 +192,7 @@ def begin(parts: Parts, workdir: epath.Path, data: Dataset, progress: Progress) 
         for corpus in strangers(found, data):
             progress.note(f"the corpus {corpus.path} is not what step {found.step} was trained on")
     if jax.process_index() == 0:
-        try:
-            (workdir / "config.json").write_text(json.dumps(tree, indent=2) + "\n")
-        except OSError as error:
-            raise UserError(f"{workdir / 'config.json'} cannot be written: {error.strerror}") from error
+        atomic.write(workdir / "config.json", json.dumps(tree, indent=2) + "\n")
     return (checkpoint.load_state(found.path, state.abstract(parts)), found.step) if saved else (state.new(parts), 0)
 
 
