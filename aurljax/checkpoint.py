@@ -4,6 +4,7 @@
         params  ema  train      items: weights; averaged weights, if kept; optimizer, step, key, guard
         digests.json            SHA-256 of every file of the step, written after the commit
     WORKDIR/checkpoints/frozen/ weights that are not optimised, if the family has any; saved once
+    WORKDIR/checkpoints/best    which step is the best by run.best, if that is set; a path to it is one to that step
 
 A step's metadata holds config, codec, data provenance and versions: a checkpoint describes itself. Generation reads one
 item: `ema` where it exists, else `params`. Leaves are saved under their paths, so a checkpoint does not depend on the
@@ -16,6 +17,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +29,11 @@ from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint import v1 as ocp
 
+from aurljax import atomic, retention
 from aurljax.errors import UserError
+from aurljax.retention import Best, Retention
 from aurljax.state import State
+from aurljax.state import guard as fresh_guard
 
 Tree = Any
 FOLDER, FROZEN, DIGESTS = "checkpoints", "frozen", "digests.json"
@@ -52,10 +57,15 @@ class Saved:
 
 
 class Checkpoints(contextlib.AbstractContextManager):
-    """The checkpoints of a run that is writing them; one save at a time, in the background."""
+    """The checkpoints of a run that is writing them; one save at a time, in the background.
 
-    def __init__(self, workdir: epath.PathLike, keep: int, metadata: Mapping[str, Any]):
+    The newest `keep` stay, those whose step is a multiple of `every`, the best by the metric `best`, and those that
+    `pin` names.
+    """
+
+    def __init__(self, workdir: epath.PathLike, keep: int, metadata: Mapping[str, Any], every: int = 0, best: str = ""):
         self.directory = epath.Path(workdir).resolve() / FOLDER
+        self._retention, self._metric, self._best = Retention(keep, every), best, None
         self._metadata = dict(metadata)
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -67,10 +77,11 @@ class Checkpoints(contextlib.AbstractContextManager):
             self._orbax = ocp.training.Checkpointer(
                 self.directory,
                 context=self._context,
-                preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+                preservation_policy=self._retention,
             )
             for step in steps(self.directory):  # a run killed between commit and digests
                 self._seal(self.directory / str(step))
+            self._find_best()
 
     def _clear(self) -> None:
         """Removes what a run killed in a save left. Orbax would do it in the background, and take the frozen weights
@@ -80,17 +91,52 @@ class Checkpoints(contextlib.AbstractContextManager):
                 if ".orbax-checkpoint-tmp" in path.name:
                     path.rmtree()
 
-    def save(self, state: State, step: int) -> None:
-        """Starts saving the state of a step, unless it is saved already; returns once the devices' memory is copied."""
+    def _find_best(self) -> None:
+        """The best so far; a run killed between a commit and the word that it is the best gets that word now."""
+        self._best = retention.read(self.directory)
+        for step in steps(self.directory) if self._metric else ():
+            if step > (self._best.step if self._best else -1):
+                found = ocp.checkpointables_metadata(self.directory / str(step)).custom_metadata or {}
+                if better := self._better(step, found.get("metrics", {})):
+                    self._best = better
+                    self._name_best(better)
+        self.pin()
+
+    def improves(self, metrics: Mapping[str, float]) -> bool:
+        """Whether a checkpoint with these metrics would be the best."""
+        return self._better(-1, metrics) is not None
+
+    def _better(self, step: int, metrics: Mapping[str, float]) -> Best | None:
+        value = metrics.get(retention.name(self._metric), math.nan)
+        new = not math.isnan(value) if self._best is None else self._best.beaten(self._metric, value)
+        return Best(step, self._metric, value) if self._metric and new else None
+
+    def _name_best(self, best: Best) -> None:
+        if jax.process_index() == 0:
+            retention.write(self.directory, best)
+
+    def pin(self, *steps: int) -> None:
+        """Keeps these steps, and the best, until it is called again."""
+        self._retention.pinned = {*steps, *([self._best.step] if self._best else [])}
+        self._pins = steps
+
+    def save(self, state: State, step: int, metrics: Mapping[str, float] | None = None) -> None:
+        """Starts saving the state of a step, unless it is saved already; returns once the devices' memory is copied.
+
+        metrics: those measured at this step, by which it may become the best.
+        """
         self.wait()
         if step in steps(self.directory):
             return
+        more = {"metrics": dict(metrics)} if metrics else {}
         with _writing(self.directory):
             self._save_frozen(state)
             saving = self._orbax.save_checkpointables_async(
-                step, _items(state), force=True, custom_metadata=self._metadata
+                step, _items(state), force=True, custom_metadata=self._metadata | more
             )
-        self._thread = threading.Thread(target=self._finish, args=(saving, self.directory / str(step)))
+        if better := self._better(step, metrics or {}):
+            self._best = better
+        self._thread = threading.Thread(target=self._finish, args=(saving, self.directory / str(step), better))
         self._thread.start()
 
     def wait(self) -> None:
@@ -98,6 +144,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         if self._thread is not None:
             self._thread.join()
         failure, self._failure, self._thread = self._failure, None, None
+        self.pin(*self._pins)  # the best may be another now
         if failure is not None:
             with _writing(self.directory):
                 raise failure
@@ -108,7 +155,10 @@ class Checkpoints(contextlib.AbstractContextManager):
             self.wait()
         finally:
             with _writing(self.directory):
-                self._orbax.close()
+                try:
+                    self._orbax.close()
+                finally:
+                    self._clear()
 
     def _save_frozen(self, state: State) -> None:
         path = self.directory / FROZEN
@@ -117,12 +167,16 @@ class Checkpoints(contextlib.AbstractContextManager):
                 ocp.save_checkpointables(path, {FROZEN: _flat(state.frozen)})
             self._seal(path)
 
-    def _finish(self, saving: Any, path: epath.Path) -> None:
+    def _finish(self, saving: Any, path: epath.Path, best: Best | None) -> None:
         try:
             saving.result()
             self._seal(path)
+            if best is not None:
+                self._name_best(best)
         except Exception as error:  # told by the next call, in the thread of the run
             self._failure = error
+            if jax.process_index() == 0 and path.is_dir() and not (path / DIGESTS).exists():  # a disk filled meanwhile
+                path.rmtree(missing_ok=True)
 
     @staticmethod
     def _seal(path: epath.Path) -> None:
@@ -137,15 +191,19 @@ def steps(directory: epath.PathLike) -> list[int]:
 
 
 def find(path: epath.PathLike) -> epath.Path:
-    """The folder of one step: the path itself, or the newest step under a run's workdir or checkpoints folder."""
+    """The folder of one step: the path itself, the step that a path to `best` means, or else the newest step under a
+    run's workdir or checkpoints folder."""
     path = epath.Path(path).resolve()  # Orbax wants absolute paths
+    if path.name == retention.BEST and (best := retention.read(path.parent)):
+        path = path.parent / str(best.step)
     if not path.exists():
         raise CheckpointError(f"no checkpoint at {path}: there is no such path")
     if path.name.isdigit() and (path / "params").is_dir():
         return path
     for folder in (path / FOLDER, path):
         if found := steps(folder):
-            return folder / str(found[-1])
+            sealed = [step for step in found if (folder / str(step) / DIGESTS).exists()]  # one may just be written
+            return folder / str((sealed or found)[-1])
     raise CheckpointError(f"{path} holds no checkpoint; give a run's folder or a step such as RUN/{FOLDER}/120")
 
 
@@ -175,8 +233,14 @@ def load_params(path: epath.PathLike, abstract: Tree) -> Tree:
 def load_state(path: epath.PathLike, abstract: State) -> State:
     """The whole state of a run, on the mesh in force; the first leaf that does not fit is named."""
     path = find(path)
-    loaded = _load(path, _parts(abstract))
+    verify(path, _parts(abstract))
+    known = _leaves(path).get("train") or {}
+    later = {name for name in abstract.guard if f"guard/{name}" not in known} - {"skipped", "in_a_row"}
+    guard = {name: leaf for name, leaf in abstract.guard.items() if name not in later}
+    loaded = _read(path, _parts(abstract.replace(guard=guard)))
     train = loaded.pop("train")
+    begun = fresh_guard()  # what older checkpoints do not hold is as at the beginning
+    train["guard"] |= {name: jax.device_put(begun[name], _concrete(abstract.guard[name]).sharding) for name in later}
     return State(**{"ema": {}} | loaded, **train, frozen=_load_frozen(path, abstract.frozen))
 
 
@@ -196,9 +260,7 @@ def seal(path: epath.PathLike) -> None:
     files = sorted(_files(path))
     with ThreadPoolExecutor(4) as pool:
         digests = dict(zip(files, pool.map(lambda name: _digest(path / name), files), strict=True))
-    draft = path / f"{DIGESTS}.tmp"
-    draft.write_text(json.dumps(digests, indent=0))
-    draft.replace(path / DIGESTS)
+    atomic.write(path / DIGESTS, json.dumps(digests, indent=0))
 
 
 def verify(path: epath.PathLike, items: Collection[str]) -> None:
@@ -241,6 +303,10 @@ def _flat(tree: Tree) -> dict[str, Any]:
 def _load(path: epath.Path, wanted: dict[str, Tree]) -> dict[str, Tree]:
     """Verifies, compares and loads items: name -> tree of abstract leaves."""
     verify(path, wanted)
+    return _read(path, wanted)
+
+
+def _read(path: epath.Path, wanted: dict[str, Tree]) -> dict[str, Tree]:
     flat = {item: _flat(tree) for item, tree in wanted.items()}
     saved = _leaves(path)
     for item, leaves in flat.items():

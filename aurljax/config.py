@@ -30,6 +30,7 @@ from aurljax.fields import (
     require,
     unknown,
 )
+from aurljax.guard import Guard
 from aurljax.music.preprocess import Preprocess
 from aurljax.terms import Loss
 
@@ -165,14 +166,32 @@ class Run:
     eval_every: int = 0
     eval_batches: int = 8
     checkpoint_every: int = 0  # the last step is always saved
+    checkpoint_minutes: float = 0.0  # minutes after the last checkpoint, looked at every log_every steps; 0: no limit
     keep: int = 2  # newest checkpoints that stay
+    keep_every: int = 0  # steps that are multiples of it stay too
+    best: str = ""  # a metric, such as valid_loss: each step that is best by it is saved and stays; -NAME: the highest
+    stop_on: tuple[str, ...] = ()  # metrics: the run ends when none of them gets better; -NAME: higher is better
+    patience: int = 5  # measurements of each that it waits
     sample_every: int = 0
     samples: int = 4
     wandb: str = ""  # project of Weights & Biases to write metrics to as well
 
     def __post_init__(self) -> None:
         at_least(self, "run", steps=1, log_every=1, eval_every=0, eval_batches=1)
-        at_least(self, "run", checkpoint_every=0, keep=1, sample_every=0, samples=1)
+        at_least(self, "run", checkpoint_every=0, checkpoint_minutes=0, keep=1, keep_every=0, sample_every=0, samples=1)
+        at_least(self, "run", patience=1)
+        self._measured("best", self.best)
+        for metric in self.stop_on:
+            require(metric != "", "run.stop_on has an empty name; name metrics such as valid_loss")
+            self._measured("stop_on", metric)
+
+    def _measured(self, field: str, metric: str) -> None:
+        """Refuses the name of a metric that the run never takes."""
+        for start, every in (("valid_", "eval_every"), ("sample_", "sample_every")):
+            if metric.removeprefix("-").startswith(start):
+                require(getattr(self, every) > 0, f"run.{field}={metric} is never measured; set run.{every}")
+                return
+        require(metric == "", f"run.{field}={metric} must be a metric that begins with valid_ or sample_")
 
 
 @dataclass(frozen=True)
@@ -198,6 +217,7 @@ class Config:
     optim: Optim = field(default_factory=Optim)
     mesh: Mesh = field(default_factory=Mesh)
     run: Run = field(default_factory=Run)
+    guard: Guard = field(default_factory=Guard)
     profile: Profile = field(default_factory=Profile)
 
     def __post_init__(self) -> None:
@@ -212,7 +232,7 @@ class Config:
 
 
 SECTIONS = {"codec": Codec, "data": Data, "model": Model, "loss": Loss, "optim": Optim, "mesh": Mesh, "run": Run,
-            "profile": Profile}  # fmt: skip
+            "guard": Guard, "profile": Profile}  # fmt: skip
 
 
 class Parts(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from aurljax import journal
+from aurljax import atomic, journal
 from aurljax.anomalies import Watch
 from aurljax.errors import UserError
 from aurljax.meter import Meter
@@ -18,7 +18,6 @@ from aurljax.progress import Progress
 
 FILE = "metrics.jsonl"
 SHOWN = ("loss", "accuracy", "valid_loss", "mfu")
-PATIENCE = 20  # steps in a row without a finite loss before a run gives up
 
 
 class Writer:
@@ -33,9 +32,7 @@ class Writer:
 
         self.path = epath.Path(workdir) / FILE
         kept = [record for record in read(workdir) if record["step"] <= start] if start else []
-        replacement = self.path.parent / f"{FILE}.tmp"
-        replacement.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        replacement.replace(self.path)
+        atomic.write(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         self._board = SummaryWriter(str(self.path.parent / "tensorboard"), purge_step=start + 1, flush_secs=10)
         self._remote = board
 
@@ -116,8 +113,3 @@ class Log(contextlib.AbstractContextManager):
                 self._progress.update(at, shown, values.get("tokens_per_second"), left)
             for anomaly in self._watch.add({"step": at} | values):
                 self._progress.note(anomaly.text, "WARNING")
-        if values.get("in_a_row", 0) >= PATIENCE:
-            raise UserError(
-                f"loss or gradient has not been finite for {values['in_a_row']:.0f} steps at step {at}; lower "
-                "optim.learning_rate or lengthen optim.warmup and start again from the last checkpoint"
-            )

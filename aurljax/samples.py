@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from aurljax import collapse
 from aurljax.config import Parts
 from aurljax.model import Model
 
@@ -19,7 +20,7 @@ FOLDER = "samples"
 def write(parts: Parts, weights: Any, step: int, folder: epath.Path) -> Mapping[str, float]:
     """Draws run.samples pieces, writes folder/STEP-I.mid and, in folder/STEP.json, how they were made.
 
-    Returns their mean number of notes, bars and pitches.
+    Returns their mean number of notes, bars and pitches, and the measures of `aurljax.collapse`.
     """
     scores = Model(parts, weights, jax.sharding.get_mesh()).generate(parts.config.run.samples, seed=step)
     if jax.process_index() == 0:
@@ -28,7 +29,7 @@ def write(parts: Parts, weights: Any, step: int, folder: epath.Path) -> Mapping[
             score.save_midi(folder / f"{step:07}-{i}.mid")
         (folder / f"{step:07}.json").write_text(json.dumps(made(parts, step)) + "\n")
     counts = [(len(s), s.bar_count, len(np.unique(s.pitch))) for s in scores]
-    return dict(zip(("notes", "bars", "pitches"), np.mean(counts, 0).tolist(), strict=True))
+    return dict(zip(("notes", "bars", "pitches"), np.mean(counts, 0).tolist(), strict=True)) | collapse.mean(scores)
 
 
 def made(parts: Parts, step: int) -> dict[str, Any]:

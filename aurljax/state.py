@@ -25,7 +25,7 @@ class State:
     ema: Tree  # averaged params, or {} where none are kept
     step: jax.Array  # int32: batches seen, the address of the next one
     key: jax.Array  # root of all random numbers; never advanced, each step folds its number in
-    guard: dict[str, jax.Array]  # int32: updates skipped in all, and in a row until now
+    guard: dict[str, jax.Array]  # see `guard`
     frozen: Tree  # entries of the spec labelled "frozen" (a teacher, the base of an adapter), or {}
 
     @property
@@ -59,9 +59,23 @@ def create(parts: Parts, key: jax.Array) -> State:
         ema=jax.tree.map(jnp.copy, weights) if averaging.kept(parts.config.optim) else {},
         step=jnp.zeros((), jnp.int32),
         key=run,
-        guard={"skipped": jnp.zeros((), jnp.int32), "in_a_row": jnp.zeros((), jnp.int32)},
+        guard=guard(),
         frozen=params.init(frozen, draw),
     )
+
+
+def guard() -> dict[str, jax.Array]:
+    """What the guards of a run remember, at its beginning; the last four are those of `aurljax.recovery`."""
+    zero = jnp.zeros((), jnp.int32)
+    return {
+        "skipped": zero,  # batches that left no trace in the weights
+        "in_a_row": zero,  # of them, until now
+        "norm": jnp.zeros((), jnp.float32),  # running mean of the gradient's norm over updates
+        "scale": jnp.ones((), jnp.float32),
+        "rollbacks": zero,
+        "candidate": zero,
+        "anchor": zero,
+    }
 
 
 def new(parts: Parts) -> State:

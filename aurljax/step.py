@@ -11,17 +11,20 @@ import optax
 
 from aurljax import averaging, optim
 from aurljax.config import Parts
+from aurljax.guard import Guard
 from aurljax.state import State, optimizer
 
 Tree = Any
 Metrics = dict[str, jax.Array]
+MEMORY = 100  # updates in the running mean of the gradient's norm
 
 
 def train_step(parts: Parts) -> Callable[[State, Tree], tuple[State, Metrics]]:
     """The jitted step (state, batch) -> (state, metrics); the old state's buffers are given away.
 
     Metrics are scalars: the family's own, as means over the batch's weight, and weight, grad_norm, learning_rate and
-    skipped. A step whose loss or gradient is not finite changes nothing but the step number and the guard's counts.
+    skipped. A step whose loss or gradient is not finite, or whose gradient is a spike by `config.guard`, changes nothing
+    but the step number and the guard's counts.
     """
     family, model, config = parts.family, parts.model, parts.config
     tx, rate = optimizer(parts), optim.schedule(config.optim, config.run.steps)
@@ -38,26 +41,37 @@ def train_step(parts: Parts) -> Callable[[State, Tree], tuple[State, Metrics]]:
         metrics = means(aux.metrics)
         grads = jax.tree.map(lambda g: g / metrics["weight"], grads)
         norm = optax.tree.norm(grads)
-        fine = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+        count = state.step - state.guard["skipped"]  # updates made before this one
+        fine = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm) & ~spike(config.guard, state.guard, count, norm)
 
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        updates = jax.tree.map(lambda u: (u * state.guard["scale"]).astype(u.dtype), updates)
         params = optax.apply_updates(state.params, updates)
         written = family.update(model, {**params, **state.frozen}, aux.stats, key)
         params = {name: written[name] for name in params}
-        count = state.step - state.guard["skipped"]  # updates made before this one
         ema = state.ema and averaging.update(config.optim, config.run.steps, state.ema, params, opt_state, count)
 
         old, new = (state.params, state.opt_state, state.ema), (params, opt_state, ema)
         params, opt_state, ema = jax.tree.map(lambda a, b: jnp.where(fine, b, a), old, new)
         missed = (~fine).astype(jnp.int32)
-        guard = {
+        counts = {
             "skipped": state.guard["skipped"] + missed,
             "in_a_row": missed * (state.guard["in_a_row"] + 1),
         }
-        metrics |= {"grad_norm": norm, "learning_rate": rate(count), **guard}
+        mean = state.guard["norm"]
+        mean = jnp.where(fine, mean + (norm - mean) / jnp.minimum(count + 1, MEMORY), mean)
+        guard = state.guard | counts | {"norm": mean}
+        metrics |= {"grad_norm": norm, "learning_rate": rate(count) * state.guard["scale"], **counts}
         return State(params, opt_state, ema, state.step + 1, state.key, guard, state.frozen), metrics
 
     return jax.jit(step, donate_argnums=0)
+
+
+def spike(config: Guard, guard: dict[str, jax.Array], count: jax.Array, norm: jax.Array) -> jax.Array:
+    """Whether a gradient's norm lies far above the mean of the updates before it, once there have been enough."""
+    if not config.spike:
+        return jnp.zeros((), bool)
+    return (count >= config.after) & (norm > config.spike * guard["norm"])
 
 
 def eval_step(parts: Parts) -> Callable[[Tree, Tree], Metrics]:

@@ -18,23 +18,28 @@ from typing import Any
 import jax
 from etils import epath
 
-from aurljax import board, checkpoint, code, machine, mesh, params, state, step
+from aurljax import atomic, board, checkpoint, code, collapse, machine, mesh, params, retention, state, step
 from aurljax.checkpoint import Checkpoints
-from aurljax.config import Config, Parts, build, differences, from_dict, to_dict
+from aurljax.clock import Clock
+from aurljax.config import Config, Parts, Run, build, differences, from_dict, to_dict
 from aurljax.data import pipeline
-from aurljax.data.corpus import Corpus
+from aurljax.data.corpus import Corpus, CorpusError
 from aurljax.data.pipeline import Dataset
 from aurljax.errors import UserError
 from aurljax.feed import Feed
 from aurljax.fields import nearest_multiple
 from aurljax.interruption import Interruption
 from aurljax.journal import Journal
+from aurljax.lock import Lock
 from aurljax.meter import Meter
 from aurljax.metrics import Log
+from aurljax.metrics import read as metrics_of
 from aurljax.profiling import Trace
 from aurljax.progress import Progress
+from aurljax.recovery import Recovery
 from aurljax.report.live import Reporter
 from aurljax.state import State
+from aurljax.stopping import Stopping
 
 Tree = Any
 Sample = Callable[[Parts, Tree, int, epath.Path], Mapping[str, float]]  # parts, weights, step, folder -> numbers to log
@@ -68,9 +73,14 @@ def train(
             board.load(run.wandb)
         data, valid = datasets(parts)
         progress = progress or Progress(run.steps, None if jax.process_index() == 0 else io.StringIO())
-        checkpoints = stack.enter_context(Checkpoints(workdir, run.keep, describe(parts, data)))
+        stack.enter_context(Lock(workdir))
+        checkpoints = stack.enter_context(
+            Checkpoints(workdir, run.keep, describe(parts, data), run.keep_every, run.best)
+        )
         now, start = begin(parts, workdir, data, progress)
-        batches = data.iterate(start, run.steps, jax.process_index(), jax.process_count()) if start < run.steps else ()
+        stopping = Stopping(run.stop_on, run.patience, [r for r in metrics_of(workdir) if r["step"] <= start])
+        last = start if stopping.over else run.steps
+        batches = data.iterate(start, last, jax.process_index(), jax.process_count()) if start < last else ()
         feed = stack.enter_context(Feed(batches))
         meter, remote = Meter(parts, data, feed), None
         if jax.process_index() == 0:
@@ -79,16 +89,28 @@ def train(
         log = stack.enter_context(Log(workdir, start, run.steps, progress, meter, remote))
         reporter = Reporter(workdir, progress)
         trace = stack.enter_context(Trace(workdir, config.profile, start, progress))
+        recovery = Recovery(parts, checkpoints, progress, now, judge(parts, data, progress))
         interruption = stack.enter_context(Interruption())
         train_step, eval_step = step.train_step(parts), step.eval_step(parts)
-        if start >= run.steps:
-            progress.note(f"step {start} is reached; raise run.steps to go on")
+        if start >= last:
+            why = stopping.line() if stopping.over else "raise run.steps to go on"
+            progress.note(f"step {start} is reached; {why}")
 
-        stopped, at = False, start
+        stopped, at, clock = False, start, Clock(run.checkpoint_minutes)
+
+        def rescue(_: Any, error: BaseException | None, __: Any) -> None:
+            """What was learned is saved though the corpus went away."""
+            if isinstance(error, CorpusError) and at > start:
+                log.flush()
+                checkpoints.save(now, at)
+                progress.note(f"the corpus failed after step {at}, which is saved; the same command goes on from there")
+
+        stack.push(rescue)
         for at, batch in enumerate(feed, start + 1):
             with trace.step(at):
                 now, metrics = train_step(now, mesh.place(batch))
             trace.done(at, metrics["loss"])
+            now = recovery.watch(now, at, metrics["in_a_row"])
             record = at % run.log_every == 0 or at == run.steps
             meter.count(at, batch, metrics["loss"], record)
             if record:
@@ -97,16 +119,28 @@ def train(
                 log.push(at, evaluate(eval_step, now, valid, run.eval_batches), "valid_")
                 reporter.update(log)
             if sample and due(at, run.sample_every):
-                log.push(at, sample(parts, now.weights, at, workdir / "samples"), "sample_")
+                drawn = sample(parts, now.weights, at, workdir / "samples")
+                log.push(at, drawn, "sample_")
                 log.sample = f"{workdir / 'samples'}/{at:07}-*"
+                now = recovery.judge(now, at, drawn)
+            measured = measures(log, at, run)
             stopped = interruption.reached(at)
-            if due(at, run.checkpoint_every) or at == run.steps or stopped:
+            stopping.update(measured)
+            scheduled = due(at, run.checkpoint_every) or checkpoints.improves(measured)
+            scheduled |= at == run.steps or stopping.over
+            scheduled |= due(at, run.log_every) and clock.due()
+            if scheduled or stopped or recovery.went_back(at):
                 log.flush()  # what a checkpoint stands for is on disk before it
-                checkpoints.save(now, at)
-            if at == run.steps or stopped:
+                now = recovery.saving(now, at, scheduled)
+                checkpoints.save(now, at, measured)
+                clock.reset()
+            if at == run.steps or stopped or stopping.over:
                 reporter.update(log, last=True)
             if stopped:
                 progress.note(f"stopped at step {at} and saved; the same command goes on from there")
+            elif stopping.over:
+                progress.note(f"ended at step {at}: {stopping.line()}")
+            if stopped or stopping.over:
                 break
         if data.fell_back:
             progress.note(f"{data.fell_back:,} windows went without effects that made them too long for their rows; "
@@ -134,6 +168,19 @@ def datasets(parts: Parts) -> tuple[Dataset, Dataset | None]:
     corpus = Corpus(config.data.corpus)
     data = pipeline.training(config, parts.codec, corpus)
     return data, pipeline.held_out(config, parts.codec, corpus) if config.run.eval_every else None
+
+
+def judge(parts: Parts, data: Dataset, progress: Progress) -> collapse.Judge | None:
+    """The judge of a run's samples by its held-out pieces, if it comes to judge any."""
+    run, after, corpus = parts.config.run, parts.config.guard.samples_after, data.sources[0].corpus
+    if not (run.sample_every and after and run.steps >= max(after, run.sample_every)):
+        return None
+    if not any(piece.split == "valid" for piece in corpus.pieces):
+        progress.note(f"samples are not judged: {corpus.path} has no held-out pieces to compare them with")
+        return None
+    found = collapse.of(collapse.windows(pipeline.held_out(parts.config, parts.codec, corpus)))
+    progress.note(f"from step {after} on, samples are held to {found.line()}")
+    return found
 
 
 def describe(parts: Parts, data: Dataset) -> dict[str, Any]:
@@ -168,10 +215,7 @@ def begin(parts: Parts, workdir: epath.Path, data: Dataset, progress: Progress) 
         for corpus in strangers(found, data):
             progress.note(f"the corpus {corpus.path} is not what step {found.step} was trained on")
     if jax.process_index() == 0:
-        try:
-            (workdir / "config.json").write_text(json.dumps(tree, indent=2) + "\n")
-        except OSError as error:
-            raise UserError(f"{workdir / 'config.json'} cannot be written: {error.strerror}") from error
+        atomic.write(workdir / "config.json", json.dumps(tree, indent=2) + "\n")
     return (checkpoint.load_state(found.path, state.abstract(parts)), found.step) if saved else (state.new(parts), 0)
 
 
@@ -199,6 +243,20 @@ def evaluate(eval_step: Callable, now: State, valid: Dataset, batches: int) -> s
     rows = valid.one_epoch(jax.process_index(), jax.process_count())
     sums = (eval_step(now.weights, mesh.place(batch)) for batch in itertools.islice(rows, batches))
     return step.means(jax.tree.map(lambda *s: sum(s), *sums))
+
+
+def measures(log: Log, at: int, run: Run) -> dict[str, float]:
+    """The metrics by evaluation and samples that were taken at this step; waits for them only if the run heeds any."""
+    taken = [p for p, every in (("valid_", run.eval_every), ("sample_", run.sample_every)) if due(at, every)]
+    heeded = [retention.name(metric) for metric in (run.best, *run.stop_on) if metric]
+    if not (taken and heeded):
+        return {}
+    log.flush()
+    found = {name: value for name, value in log.last.items() if name.startswith(tuple(taken))}
+    for metric in heeded:
+        if metric.startswith(tuple(taken)) and metric not in found:
+            raise UserError(f"no metric {metric} was measured at step {at}; there are {', '.join(sorted(found))}")
+    return found
 
 
 def due(at: int, every: int) -> bool:

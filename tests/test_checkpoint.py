@@ -210,6 +210,17 @@ def test_the_first_leaf_that_does_not_fit_is_named(tmp_path):
             checkpoint.load_state(tmp_path, state.abstract(parts(optim={"ema": 0.9})))
 
 
+def test_a_checkpoint_older_than_a_guard_is_loaded_with_what_it_remembers_at_the_beginning(tmp_path):
+    p = parts()
+    with on(4, 2):
+        now = filled(p, 5)
+        old = now.replace(guard={name: now.guard[name] for name in ("skipped", "in_a_row")})
+        with checkpoint.Checkpoints(tmp_path, 1, META) as checkpoints:
+            checkpoints.save(old, 5)
+        loaded = checkpoint.load_state(tmp_path, state.abstract(p))
+        assert same(loaded, now.replace(guard=state.guard() | old.guard))
+
+
 def test_paths_that_hold_no_checkpoint_are_named(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()

@@ -60,6 +60,8 @@ def test_the_whole_way(home, tmp_path, capsys):
     aurljax.load_midi(tmp_path / "a/000.mid").check()
     assert (home / "run/metrics.jsonl").exists() and list((home / "run/tensorboard").iterdir())
     assert list((home / "run/samples").glob("*.mid"))
+    written = {name for line in (home / "run/metrics.jsonl").read_text().splitlines() for name in json.loads(line)}
+    assert {"sample_notes", "sample_repetition", "sample_entropy", "sample_empty"} <= written
 
 
 def test_a_prompt_is_continued(home, tmp_path):
