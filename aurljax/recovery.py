@@ -75,10 +75,12 @@ class Recovery:
                 f" after going back {done} time{'s' * (done > 1)} with the learning rate x {scale:g}" if done else ""
             )
             raise UserError(
-                f"step {at}: {why}{again}; lower optim.learning_rate or lengthen optim.warmup, and start again from "
-                f"{self._where()} in a new folder, or raise guard.rollbacks"
+                f"step {at}: {why}{again}; lower optim.learning_rate or lengthen optim.warmup and start in a new folder, "
+                "or raise guard.rollbacks to go on from the last checkpoint"
             )
         self._checkpoints.wait()
+        for leaf in jax.tree.leaves(now):  # a device may not hold two states
+            leaf.delete()
         good = self._load()
         values = {
             "skipped": at - int(good.step) + int(good.guard["skipped"]),  # updates made are those of the checkpoint

@@ -60,8 +60,9 @@ def train(
     """Trains until run.steps, from the newest checkpoint of `workdir` if it has one.
 
     `sample` is called every run.sample_every steps with the weights that generation would use. SIGTERM and ctrl-C save
-    and return. UserError: an impossible config or mesh, a missing corpus or split, a folder of another model or not
-    writable, a damaged checkpoint, a loss that stays non-finite.
+    and return; so does the end by run.stop_on. UserError: an impossible config or mesh, a missing corpus or split (if it
+    goes away later, the state is saved), a folder of another model, of another run at work or not writable, a damaged
+    checkpoint, a loss or samples that going back does not mend.
     """
     parts, run, workdir = build(config), config.run, epath.Path(workdir)
     if run.sample_every and sample is None:
