@@ -9,8 +9,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+from runs import bigram, bigram_config  # noqa: F401
 
-from aurljax import cli, config, mesh, plan, products, sizes, state
+from aurljax import cli, config, mesh, plan, products, sizes, state, step
 from aurljax.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -18,8 +19,8 @@ SMALL = {"family": "decoder", "d_model": 16, "layers": 1, "heads": 2, "kv_heads"
 
 
 def small(**sections) -> config.Config:
-    tree = {"model": SMALL, "data": {"length": 16, "batch": 8}, "optim": {"ema": 0.9}, "mesh": {"data": 4, "model": 2}}
-    return config.from_dict({k: tree.get(k, {}) | sections.get(k, {}) for k in {**tree, **sections}})
+    tree = {"data": {"length": 16, "batch": 8}, "optim": {"ema": 0.9}, "mesh": {"data": 4, "model": 2}}
+    return bigram_config(**{k: tree.get(k, {}) | sections.get(k, {}) for k in {**tree, **sections}})
 
 
 def test_counts_are_those_of_the_state():
@@ -32,8 +33,10 @@ def test_counts_are_those_of_the_state():
         def held(tree):
             return sum(s.data.nbytes for x in jax.tree.leaves(tree) for s in x.addressable_shards if s.device == device)
 
-        assert (found.weights, found.optimizer, found.average) == tuple(map(held, (now.params, now.opt_state, now.ema)))
-        assert found.parameters == sum(x.size for x in jax.tree.leaves(now.params))
+        assert (found.weights, found.optimizer, found.average) == tuple(
+            map(held, ((now.params, now.frozen), now.opt_state, now.ema))
+        )
+        assert found.parameters == sum(x.size for x in jax.tree.leaves((now.params, now.frozen)))
         assert 4 * found.parameters_a_device == found.weights
     assert found.mesh == {"data": 4, "model": 2} and (found.batch, found.tokens) == (8, 128)
     assert found.peak == found.weights + found.optimizer + found.average + found.inputs + found.working
@@ -54,9 +57,13 @@ def test_operations_are_counted_by_rounds_and_branches():
 
 
 def test_scanned_layers_count_as_unrolled_ones():
-    one = {"data": 1, "model": 1}
-    found = [plan.make(small(model={"scan": scan, "layers": 2}, mesh=one)).flops for scan in (False, True)]
-    assert found[0] == found[1]
+    found = []
+    for scan in (False, True):
+        parts = config.build(config.from_dict({"model": SMALL | {"layers": 3, "scan": scan}, "data": {"length": 16}}))
+        with mesh.use(mesh.make()):
+            now, batch = mesh.concrete(state.abstract(parts)), plan.rows(parts)
+            found.append(products.count(step.train_step(parts).trace(now, batch).jaxpr))
+    assert found[0] == found[1] > 0
 
 
 def test_the_most_that_fits_is_found_by_few_trials():
