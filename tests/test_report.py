@@ -249,6 +249,11 @@ def test_a_report_takes_at_most_its_share_of_a_run(tmp_path):
 
 
 def test_a_sample_that_cannot_be_read_is_left_out(tmp_path):
+    other = workdir(tmp_path / "other", [{"step": i, "kl": 0.1, "valid_kl": 0.2, "sample_loops": 0.5} for i in (1, 2)])
+    panels = {
+        p["unit"] + ",".join(line["name"] for line in p["lines"]) for p in Page(page.page([runs.read(other)])).data
+    }
+    assert panels == {"training,held out", "samples"}  # numbers that a family or a sampler adds
     assert "no record yet" in page.page([runs.read(workdir(tmp_path / "new", []))])
     folder = workdir(tmp_path / "run", curve())
     (folder / "samples").mkdir()

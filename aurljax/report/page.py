@@ -77,7 +77,8 @@ def charts(found: Sequence[Run], names: Sequence[str]) -> list[Chart]:
     """A chart for each panel, and for each further number that the records hold; empty ones draw nothing."""
     known = {name for panel in PANELS for name, _ in panel[3]} | set(UNSHOWN)
     more = dict.fromkeys(k.removeprefix("valid_") for run in found for r in run.records for k in r if k not in known)
-    extra = tuple((name, "", False, ((name, "training"), (f"valid_{name}", "held out"))) for name in more)
+    drawn = {name: "samples" for name in more if name.startswith("sample_")}
+    extra = tuple((n, "", False, ((n, drawn.get(n, "training")), (f"valid_{n}", "held out"))) for n in more)
     panels = (*PANELS, *extra)
     return [_chart(panel, found, names) for panel in (panels if len(found) == 1 else _split(panels))]
 
