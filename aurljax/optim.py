@@ -34,19 +34,22 @@ OPTIMIZERS = {  # of config, learning rate, mask of what decays, declaration of 
 }
 
 
-def schedule(config: Optim, steps: int) -> optax.Schedule:
-    """Learning rate of update n = 0, 1, ...: a linear rise over `warmup` updates, then a fall to the end at `steps`."""
+def schedule(config: Optim, steps: int, scale: jax.Array | float = 1.0) -> optax.Schedule:
+    """Learning rate of update n = 0, 1, ...: a linear rise over `warmup` updates, then a fall to the end at `steps`; all
+    times `scale`."""
     shape, end, fall, cycles = SHAPES[config.schedule], config.end_factor, config.fall, config.cycles
 
     def rate(count: jax.Array) -> jax.Array:
         rise = jnp.minimum((count + 1) / max(config.warmup, 1), 1)
         way = jnp.clip((count - config.warmup) / max(steps - config.warmup, 1), 0, 1)
-        return config.learning_rate * rise * (end + (1 - end) * shape(way, fall, cycles))
+        return scale * config.learning_rate * rise * (end + (1 - end) * shape(way, fall, cycles))
 
     return rate
 
 
-def make(config: Optim, steps: int, spec: Tree, labels: Tree) -> optax.GradientTransformation:
+def make(
+    config: Optim, steps: int, spec: Tree, labels: Tree, scale: jax.Array | float = 1.0
+) -> optax.GradientTransformation:
     """The transformation of a tree declared by `spec` ([path] -> Param) with a label on each leaf.
 
     Each label has a state and a clipping norm of its own. Weight decay acts on matrices: weights with two logical axes
@@ -56,7 +59,7 @@ def make(config: Optim, steps: int, spec: Tree, labels: Tree) -> optax.GradientT
     one = optax.chain(
         clip_by_unit(config.clip_ratio, spec) if config.clip_ratio else optax.identity(),
         optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
-        OPTIMIZERS[config.optimizer](config, schedule(config, steps), decayed, spec),
+        OPTIMIZERS[config.optimizer](config, schedule(config, steps, scale), decayed, spec),
     )
     return optax.partition(dict.fromkeys(jax.tree.leaves(labels), one), labels)
 

@@ -42,10 +42,10 @@ def split(parts: Parts) -> tuple[Tree, Tree, Tree]:
     return optimised, {name: labels[name] for name in optimised}, {name: spec[name] for name in frozen}
 
 
-def optimizer(parts: Parts) -> optax.GradientTransformation:
-    """The optax transformation of a run."""
+def optimizer(parts: Parts, scale: jax.Array | float = 1.0) -> optax.GradientTransformation:
+    """The optax transformation of a run, its learning rate times `scale`."""
     spec, labels, _ = split(parts)
-    return optim.make(parts.config.optim, parts.config.run.steps, spec, labels)
+    return optim.make(parts.config.optim, parts.config.run.steps, spec, labels, scale)
 
 
 def create(parts: Parts, key: jax.Array) -> State:

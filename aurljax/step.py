@@ -27,7 +27,6 @@ def train_step(parts: Parts) -> Callable[[State, Tree], tuple[State, Metrics]]:
     but the step number and the guard's counts.
     """
     family, model, config = parts.family, parts.model, parts.config
-    tx, rate = optimizer(parts), optim.schedule(config.optim, config.run.steps)
 
     def step(state: State, batch: Tree) -> tuple[State, Metrics]:
         def gradient(part: Tree, key: jax.Array) -> tuple[Tree, Any]:
@@ -44,8 +43,8 @@ def train_step(parts: Parts) -> Callable[[State, Tree], tuple[State, Metrics]]:
         count = state.step - state.guard["skipped"]  # updates made before this one
         fine = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm) & ~spike(config.guard, state.guard, count, norm)
 
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        updates = jax.tree.map(lambda u: (u * state.guard["scale"]).astype(u.dtype), updates)
+        scale = state.guard["scale"]
+        updates, opt_state = optimizer(parts, scale).update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         written = family.update(model, {**params, **state.frozen}, aux.stats, key)
         params = {name: written[name] for name in params}
@@ -61,7 +60,11 @@ def train_step(parts: Parts) -> Callable[[State, Tree], tuple[State, Metrics]]:
         mean = state.guard["norm"]
         mean = jnp.where(fine, mean + (norm - mean) / jnp.minimum(count + 1, MEMORY), mean)
         guard = state.guard | counts | {"norm": mean}
-        metrics |= {"grad_norm": norm, "learning_rate": rate(count) * state.guard["scale"], **counts}
+        metrics |= {
+            "grad_norm": norm,
+            "learning_rate": optim.schedule(config.optim, config.run.steps, scale)(count),
+            **counts,
+        }
         return State(params, opt_state, ema, state.step + 1, state.key, guard, state.frozen), metrics
 
     return jax.jit(step, donate_argnums=0)

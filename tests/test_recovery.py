@@ -69,7 +69,8 @@ def test_the_scale_is_that_of_the_learning_rate(optimizer):
     """Half the scale is half the rate, to the last bit: a power of two."""
     ends, rates = [], []
     for scale, rate in ((0.5, 0.02), (1.0, 0.01)):
-        p = bigram_config(optim={"learning_rate": rate, "optimizer": optimizer})
+        schedule = "constant" if optimizer == "schedule_free" else "cosine"
+        p = bigram_config(optim={"learning_rate": rate, "optimizer": optimizer, "schedule": schedule})
         p = config.Parts(p, None, BIGRAM, BigramConfig(VOCAB))
         with on(1, 1):
             start = new(p)
