@@ -54,7 +54,7 @@ def by_hand(q, k, v, mask: Mask):
     return out
 
 
-@pytest.mark.parametrize("backend", attend.BACKENDS)
+@pytest.mark.parametrize("backend", [b for b in attend.BACKENDS if b != "splash"])  # which runs on TPUs: test_splash.py
 @pytest.mark.parametrize("name", MASKS)
 def test_backend_is_the_formula(name, backend):
     q, k, v = inputs()
