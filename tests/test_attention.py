@@ -10,6 +10,7 @@ from aurljax.models import attention as attend
 from aurljax.models.attention import Mask
 from aurljax.models.cache import cached_attention, grow, new_cache
 
+HERE = [name for name in attend.BACKENDS if name != "splash"]  # that one runs on TPUs: see test_splash.py
 T = 150  # more than one chunk, and not a multiple of it
 
 
@@ -54,7 +55,7 @@ def by_hand(q, k, v, mask: Mask):
     return out
 
 
-@pytest.mark.parametrize("backend", [b for b in attend.BACKENDS if b != "splash"])  # which runs on TPUs: test_splash.py
+@pytest.mark.parametrize("backend", HERE)
 @pytest.mark.parametrize("name", MASKS)
 def test_backend_is_the_formula(name, backend):
     q, k, v = inputs()
@@ -86,7 +87,7 @@ def test_gradients_agree(name, heads, kv, mesh):
         assert jax.typeof(a) == jax.typeof(q if a.shape == q.shape else k)
 
 
-@pytest.mark.parametrize("backend", attend.BACKENDS)
+@pytest.mark.parametrize("backend", HERE)
 def test_bfloat16_operands_come_close(backend):
     q, k, v = inputs()
     with meshes.use(meshes.make()):
@@ -96,7 +97,7 @@ def test_bfloat16_operands_come_close(backend):
             assert np.linalg.norm(a - b) < 0.02 * np.linalg.norm(a)  # bfloat16 holds 8 bits
 
 
-@pytest.mark.parametrize("backend", attend.BACKENDS)
+@pytest.mark.parametrize("backend", HERE)
 def test_queries_may_begin_later_than_keys(backend):
     """Continuing a prompt: 40 queries from slot 60 of 130."""
     q, k, v = inputs(t=40, s=130)
