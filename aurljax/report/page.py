@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
 
+from aurljax import atomic
 from aurljax.anomalies import series
 from aurljax.errors import UserError
 from aurljax.report import roll, runs
@@ -43,14 +43,12 @@ def write(workdirs: Sequence[epath.PathLike], out: epath.PathLike) -> epath.Path
     UserError: a folder that holds no run, a damaged one, a file there that is no report, a path that cannot be written.
     """
     out, found = epath.Path(out), [runs.read(w) for w in workdirs]
-    draft = out.parent / f"{out.name}.{os.getpid()}.tmp"
     try:
         if out.exists() and not out.read_text().startswith(MARK):
             raise UserError(f"{out} exists and is no report; choose another --out")
-        draft.write_text(page(found))
-        draft.replace(out)
     except (OSError, ValueError) as error:
         raise UserError(f"{out} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+    atomic.write(out, page(found))
     return out
 
 
