@@ -97,7 +97,7 @@ def waiting(records: Records) -> list[Anomaly]:
 
 
 def skipped(records: Records) -> list[Anomaly]:
-    """Steps were skipped since their loss or gradient was not finite: lately, and more than a few."""
+    """Steps were skipped since their loss or gradient was not finite or exploded: lately, and more than a few."""
     steps, count = series(records, "skipped")
     if len(count) < 2:
         return []
@@ -105,7 +105,7 @@ def skipped(records: Records) -> list[Anomaly]:
     missed, passed = count[-1] - count[first], steps[-1] - steps[first]
     if missed < 3 or missed < SKIPPED * passed:
         return []
-    what = f"{missed:.0f} of the last {passed:.0f} steps were skipped, for loss or gradient was not finite"
+    what = f"{missed:.0f} of the last {passed:.0f} steps were skipped, for loss or gradient was not finite or exploded"
     return [Anomaly("skipped steps", int(steps[-1]), what, "lower optim.learning_rate, lengthen optim.warmup, or train "
                     "with model.dtype=float32 to see where it comes from")]  # fmt: skip
 

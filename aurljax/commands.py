@@ -1,0 +1,259 @@
+"""What each sub-command of `aurljax` does: parsed arguments in, one call of the library, its result in words."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aurljax.errors import UserError
+
+if TYPE_CHECKING:
+    from aurljax.music.midi import Limits
+
+
+def ingest(args: argparse.Namespace) -> None:
+    """MIDI files -> a corpus."""
+    from aurljax.data.ingest import ingest
+    from aurljax.progress import Counter
+
+    with Counter("files") as counter:
+        report = ingest(
+            args.paths, args.out, workers=args.workers, splits=args.splits,
+            fractions=(args.valid, args.test), earlier=args.earlier, beats=args.beats,
+            chords=args.chords, limits=_limits(args.limit), licence=args.licence, progress=counter.update,
+        )  # fmt: skip
+    print(f"{args.out}: " + "\n".join(report.lines()))
+
+
+def _limits(texts: list[str]) -> Limits:
+    from aurljax.music.midi import Limits
+
+    names = [f.name for f in dataclasses.fields(Limits)]
+    given = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in names or not value.isdecimal():
+            raise UserError(f"--limit {text}: write NAME=N with a whole number and one of {', '.join(names)}")
+        given[name] = int(value)
+    return Limits(**given)
+
+
+def corpus(args: argparse.Namespace) -> None:
+    """Corpus -> what it holds; or with a config, what a row of a batch holds."""
+    if args.show is not None:
+        if not (args.config and args.out) or args.example or args.json:
+            raise UserError(
+                "--show needs --config=FILE.py, whose preprocessing is shown, and --out DIR, and nothing else"
+            )
+        _show(args)
+    elif args.corpus is None:
+        raise UserError("CORPUS: name a folder that ingest made, or --show a MIDI file")
+    elif args.example is None:
+        if args.config or args.overrides:
+            raise UserError("--config is for --example; add --example STEP,ROW or leave it out")
+        _census(args)
+    elif not args.config:
+        raise UserError("--example needs --config=FILE.py, the experiment whose batch is shown")
+    elif args.json:
+        raise UserError("--json is for the report; leave out --json or --example")
+    else:
+        _example(args)
+
+
+def _census(args: argparse.Namespace) -> None:
+    from aurljax.data import census
+    from aurljax.data.corpus import Corpus
+    from aurljax.progress import Counter
+
+    corpus = Corpus(args.corpus)
+    picture = _picture(args.out, Path(args.corpus).resolve().name) if args.out else None
+    with Counter("pieces") as counter:
+        found = census.of(corpus, counter.update)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(found) | {"warnings": found.warnings()}))
+    else:
+        print(f"{args.corpus}: " + "\n".join(found.lines()))
+    if picture is not None:
+        from aurljax.evaluate import overview
+
+        overview.overview(found, picture, f"{picture.stem}: what the corpus holds")
+        print(picture, file=sys.stderr if args.json else sys.stdout)
+
+
+def _picture(out: str, name: str) -> Path:
+    """Where a picture goes; UserError, before any work, where it cannot be drawn or stand there."""
+    from aurljax.evaluate import pictures
+
+    pictures.load_matplotlib()
+    path = Path(out, f"{name}.png")
+    if path.exists():
+        raise UserError(f"{path} exists; choose another --out")
+    _folder(path.parent)
+    return path
+
+
+def _example(args: argparse.Namespace) -> None:
+    from aurljax import config
+    from aurljax.data import pipeline
+    from aurljax.data.corpus import Corpus
+
+    chosen = config.load(args.config, args.overrides)
+    codec, (step, row) = chosen.codec.make(), args.example
+    data = pipeline.training(chosen, codec, Corpus(args.corpus))
+    found = data.examples(step, row)
+    paths = [Path(args.out, f"{step:06}-{row:03}-{i}.mid") for i in range(len(found))] if args.out else []
+    if taken := next((p for p in paths if p.exists()), None):
+        raise UserError(f"{taken} exists; choose another --out")
+    print(f"step {step}, row {row}: {len(found)} window{'s' * (len(found) > 1)}, {sum(len(e.ids) - 1 for e in found):,} of "
+          f"{data.row_length(step):,} slots")  # fmt: skip
+    for example in found:
+        print(example.line())
+    if paths:
+        _folder(Path(args.out))
+    for path, example in zip(paths, found, strict=bool(paths)):
+        codec.decode(example.ids).save_midi(path)
+        print(path)
+
+
+def _show(args: argparse.Namespace) -> None:
+    import aurljax
+    from aurljax import config
+    from aurljax.evaluate import pictures
+    from aurljax.music import preprocess
+
+    before = aurljax.load_midi(args.show)
+    after, lost = preprocess.prepare(before, config.load(args.config, args.overrides).data.preprocess)
+    path = _picture(args.out, Path(args.show).stem)
+    pictures.before_and_after(before, after, path, Path(args.show).name)
+    print(
+        f"{path}: {len(before)} notes, {len(after)} after" + "".join(f", {n} {name}" for name, n in lost.items() if n)
+    )
+
+
+def _folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made ({error.strerror}); choose another --out") from None
+
+
+def train(args: argparse.Namespace) -> None:
+    """Config -> a workdir with checkpoints."""
+    from aurljax import cluster, config, samples, train
+
+    cluster.join(args.coordinator, args.processes, args.process, args.join_timeout)
+    outcome = train.train(config.load(args.config, args.overrides), args.workdir, sample=samples.write)
+    print(f"{args.workdir}: step {outcome.step}" + "".join(f", {k} {v:.4g}" for k, v in outcome.metrics.items()))
+
+
+def report(args: argparse.Namespace) -> None:
+    """Workdirs -> one page of HTML."""
+    from aurljax.report import page
+
+    print(page.write(args.workdirs, args.out))
+
+
+def inspect(args: argparse.Namespace) -> None:
+    """Checkpoint -> what made it."""
+    from aurljax import inspection
+
+    found = inspection.inspect(args.checkpoint)
+    print(json.dumps(found) if args.json else "\n".join(inspection.lines(found)))
+
+
+def generate(args: argparse.Namespace) -> None:
+    """Checkpoint (and prompt) -> MIDI files."""
+    import aurljax
+
+    out = Path(args.out)
+    paths = [out / f"{i:03}.mid" for i in range(args.n)]
+    if taken := next((p for p in paths if p.exists() and not args.overwrite), None):
+        raise UserError(f"{taken} exists; choose another --out or add --overwrite")
+    prompt = aurljax.load_midi(args.prompt) if args.prompt else None
+    corpus = aurljax.Corpus(args.check) if args.check else None
+    model = aurljax.load_model(args.checkpoint)
+    scores = model.generate(
+        args.n, prompt=prompt, bars=args.bars, seconds=args.seconds, seed=args.seed, temperature=args.temperature,
+        top_k=args.top_k, top_p=args.top_p, min_p=args.min_p,
+    )  # fmt: skip
+    _folder(out)
+    for path, score in zip(paths, scores, strict=True):
+        score.save_midi(path)
+        print(f"{path}: {len(score)} notes, {score.bar_count} bars, {score.seconds(score.end):.1f} s")
+        _render(args, path, score)
+    if corpus is not None:
+        _check(corpus, paths, [model.codec.continuation(s, prompt) if prompt else s for s in scores])
+
+
+def _render(args: argparse.Namespace, path: Path, score) -> None:
+    if args.png:
+        from aurljax.evaluate import pictures
+
+        pictures.piano_roll(score, path.with_suffix(".png"))
+    if args.wav:
+        from aurljax.evaluate import audio
+
+        audio.save_wav(score, path.with_suffix(".wav"))
+
+
+def _check(corpus, paths: list[Path], scores: list) -> None:
+    """Reports what new music shares with the training split."""
+    from aurljax.evaluate import copied
+
+    index = copied.Index.of(corpus)
+    for path, score in zip(paths, scores, strict=True):
+        print(f"{path}: longest passage shared with the corpus: {index.longest(score)}")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Checkpoint and corpus -> likelihood."""
+    import aurljax
+    from aurljax.evaluate import likelihood
+    from aurljax.progress import Counter
+
+    corpus = aurljax.Corpus(args.corpus)
+    chosen = corpus.split(args.split)
+    model = aurljax.load_model(args.checkpoint)
+    with Counter("pieces") as counter:
+        found = likelihood.of_scores(
+            model, (corpus[i] for i in chosen), lambda done: counter.update(done, len(chosen))
+        ).summary()
+    if args.json:
+        print(json.dumps(found))
+        return
+    print(f"{found['pieces']} pieces of {args.split}: {found['ids']:,} ids, {found['notes']:,} notes, "
+          f"{found['seconds']:,.0f} s")  # fmt: skip
+    print(f"{'':18}{'raw':>10}{'within the grammar':>22}")
+    for name, label in (("nats_per_id", "nats per id"), ("nats_per_note", "nats per note"),
+                        ("bits_per_second", "bits per second")):  # fmt: skip
+        print(f"{label:18}{found[name]:10.4f}{found['legal_' + name]:22.4f}")
+    print(
+        f"{'illegal mass':18}{found['illegal_mass']:10.2%}{'uniform: ' + format(found['uniform_nats_per_id'], '.4f'):>22}"
+    )
+
+
+def average(args: argparse.Namespace) -> None:
+    """Checkpoints -> one of their mean weights."""
+    from aurljax import soup
+
+    print(soup.average(args.checkpoints, args.out, args.last))
+
+
+def plan(args: argparse.Namespace) -> int | None:
+    """Config -> what its run needs; nothing is trained. With --devices in a process that has so many of the CPU's."""
+    if args.devices:
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={args.devices}"
+        command = [sys.executable, "-m", "aurljax.cli", "plan", f"--config={args.config}", *args.overrides]
+        command += [f"--memory={args.memory}"] if args.memory else []
+        command += ["--json"] if args.json else []
+        return subprocess.run(command, env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}).returncode
+    from aurljax import config
+    from aurljax import plan as plans
+
+    plans.run(config.load(args.config, args.overrides), args.memory, args.json)
