@@ -192,6 +192,16 @@ def test_holes_are_answered_by_what_was_there(seed):
         assert FULL.decode(window) == FULL.decode(FULL.encode(score, (a, b)))
 
 
+def test_an_answer_that_meets_the_piece_ends_on_the_grid():
+    names = ["start", "program 0", "bar", "meter 7", "hole 0", "position 0", "coarse 35", "fine 121", "bar", "position 2",
+             "track 0", "pitch 60", "velocity 10", "micro 16", "duration 5",
+             "fill", "position 90", "pitch 60", "duration 74", "filled", "end"]  # fmt: skip
+    number = {FULL.vocabulary.name(i): i for i in range(len(FULL.vocabulary))}
+    score = FULL.decode([number[name] for name in names])
+    assert score.duration.tolist() == [(96 + 2 - 90) * UNIT, 6 * UNIT]  # not to the tick where the next begins
+    assert FULL.decode(FULL.encode(score, holes=[(0, 0)])) == score
+
+
 def test_impossible_holes_and_controls_are_refused():
     score = random_score(3)
     bars, tracks = FULL.bars(score), len(FULL.layout(score).tracks)
