@@ -29,7 +29,7 @@ from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint import v1 as ocp
 
-from aurljax import atomic, retention
+from aurljax import atomic, leftovers, retention
 from aurljax.errors import UserError
 from aurljax.retention import Best, Retention
 from aurljax.state import State
@@ -86,10 +86,8 @@ class Checkpoints(contextlib.AbstractContextManager):
     def _clear(self) -> None:
         """Removes what a run killed in a save left. Orbax would do it in the background, and take the frozen weights
         that are being written meanwhile for such a leftover."""
-        if jax.process_index() == 0 and self.directory.is_dir():
-            for path in self.directory.iterdir():
-                if ".orbax-checkpoint-tmp" in path.name:
-                    path.rmtree()
+        if jax.process_index() == 0:
+            leftovers.clear(self.directory)
 
     def _find_best(self) -> None:
         """The best so far; a run killed between a commit and the word that it is the best gets that word now."""
@@ -158,7 +156,8 @@ class Checkpoints(contextlib.AbstractContextManager):
                 try:
                     self._orbax.close()
                 finally:
-                    self._clear()
+                    with contextlib.suppress(OSError):  # why the save failed says more; the next run tries again
+                        self._clear()
 
     def _save_frozen(self, state: State) -> None:
         path = self.directory / FROZEN
@@ -176,7 +175,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         except Exception as error:  # told by the next call, in the thread of the run
             self._failure = error
             if jax.process_index() == 0 and path.is_dir() and not (path / DIGESTS).exists():  # a disk filled meanwhile
-                path.rmtree(missing_ok=True)
+                leftovers.remove(path)
 
     @staticmethod
     def _seal(path: epath.Path) -> None:
