@@ -18,6 +18,7 @@ import numpy as np
 from flax import struct
 
 from aurljax import mesh
+from aurljax.decode import memory
 from aurljax.decode.sampler import Sampler, sample, uniforms
 from aurljax.models.cache import grow
 from aurljax.models.family import Family, Inputs
@@ -58,6 +59,7 @@ class Carry:
     logits: jax.Array
     cache: Any
     state: State
+    memory: memory.Memory
     out: jax.Array
     random: jax.Array  # [most, B] a uniform number for each id
 
@@ -92,7 +94,8 @@ def begin(plan: Plan, params, prompt, start, keys, bars, seconds) -> Carry:
     state |= {"left": jnp.full_like(start, plan.most), "bars_left": bars, "seconds": state["clock"] + seconds}
     logits, cache = _apply(plan, params, prompt, features, cache)
     random = uniforms(keys, jnp.arange(plan.most))
-    return Carry(jnp.int32(0), logits, cache, state, jnp.zeros((batch, plan.most), jnp.int32), random)
+    known = memory.read(plan.sampler, plan.codec, prompt, start) | memory.asked(plan.sampler, state)
+    return Carry(jnp.int32(0), logits, cache, state, known, jnp.zeros((batch, plan.most), jnp.int32), random)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
@@ -118,12 +121,16 @@ def segments(plan: Plan, width: int) -> list[tuple[int, int]]:
 
 def _step(plan: Plan, params, c: Carry) -> Carry:
     legal, logits = _legal(plan, c.state, c.logits)
-    ids = sample(plan.sampler, logits, legal, c.random[c.index])
+    legal, logits = memory.weigh(plan.sampler, plan.codec, c.memory, c.state, legal, logits)
+    progress = memory.progress(c.memory, c.state, c.index, plan.most)
+    vocabulary = plan.codec and plan.codec.vocabulary
+    ids = sample(plan.sampler, logits, legal, c.random[c.index], vocabulary, progress)
     out = jax.lax.dynamic_update_slice_in_dim(c.out, ids[:, None], c.index, 1)
     state, features = _advance(plan, c.state, ids)
     features = {name: x[:, None] for name, x in features.items()}
     logits, cache = _apply(plan, params, ids[:, None], features, c.cache)
-    return c.replace(index=c.index + 1, logits=logits, cache=cache, state=state, out=out)
+    known = memory.advance(plan.sampler, plan.codec, c.memory, ids)
+    return c.replace(index=c.index + 1, logits=logits, cache=cache, state=state, memory=known, out=out)
 
 
 def _apply(plan: Plan, params, ids: jax.Array, features: dict[str, jax.Array], cache):
