@@ -1,4 +1,7 @@
-"""The sampling loop: prefill, then one compiled loop of draw, advance the grammar, run the model on one id a row.
+"""The sampling loop: prefill, then a compiled loop of draw, advance the grammar, run the model on one id a row.
+
+The loop is compiled once for each length of the cache and runs up to any index, so that a batch and a stream, which stops
+every few ids to look, run the same programs.
 
 Prompts of different length share a batch by padding on the left, so that all rows write the cache at one index.
 """
@@ -12,8 +15,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
 from aurljax import mesh
+from aurljax.decode import memory
 from aurljax.decode.sampler import Sampler, sample, uniforms
 from aurljax.models.cache import grow
 from aurljax.models.family import Family, Inputs
@@ -46,7 +51,19 @@ def left_padded(prompts: list[np.ndarray], multiple: int = 64) -> tuple[np.ndarr
     return ids, np.array([width - len(p) for p in prompts], np.int32)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@struct.dataclass
+class Carry:
+    """What goes from step to step: `index` ids are written to `out` [B, most], `logits` [B, V] are of the next one."""
+
+    index: jax.Array
+    logits: jax.Array
+    cache: Any
+    state: State
+    memory: memory.Memory
+    out: jax.Array
+    random: jax.Array  # [most, B] a uniform number for each id
+
+
 def generate(
     plan: Plan, params, prompt: jax.Array, start: jax.Array, keys: jax.Array, bars: jax.Array, seconds: jax.Array
 ) -> jax.Array:
@@ -55,45 +72,72 @@ def generate(
     keys [B]: one random key a row. bars, seconds [B]: no further bar begins after so many new bars, or once so much
     new music has passed; what would begin then becomes the end of the piece.
     """
+    plan, params = prepare(plan, params)
+    carry = begin(plan, params, prompt, start, keys, bars, seconds)
+    for length, stop in segments(plan, prompt.shape[1]):
+        carry = proceed(plan, params, widen(carry, length), stop)
+    return carry.out
+
+
+def prepare(plan: Plan, params) -> tuple[Plan, Any]:
+    """Plan and weights as the steps want them: a model trained with scanned layers is laid out for decoding."""
     config, params = plan.family.prepare(plan.config, params)
+    return dataclasses.replace(plan, config=config), params
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def begin(plan: Plan, params, prompt, start, keys, bars, seconds) -> Carry:
+    """What there is before the first new id. Plan and weights as `prepare` gave them; the rest as for `generate`."""
     batch, width = prompt.shape
-    cache = plan.family.init_cache(config, batch, width).replace(start=mesh.gather(start, ("batch",)))
+    cache = plan.family.init_cache(plan.config, batch, width).replace(start=mesh.gather(start, ("batch",)))
     state, features = _read(plan, prompt, start)
     state |= {"left": jnp.full_like(start, plan.most), "bars_left": bars, "seconds": state["clock"] + seconds}
-    logits, cache = _apply(plan, config, params, prompt, features, cache)
+    logits, cache = _apply(plan, params, prompt, features, cache)
     random = uniforms(keys, jnp.arange(plan.most))
-    run = functools.partial(_step, plan, config, params, random)
-    carry = (jnp.int32(0), logits, cache, state, jnp.zeros((batch, plan.most), jnp.int32))
-    for length in _lengths(plan, width):
-        index, logits, cache, state, out = carry
-        carry = (index, logits, grow(cache, length), state, out)
-        stop = min(length - width, plan.most)
-        carry = jax.lax.while_loop(lambda c, stop=stop: (c[0] < stop) & ~jnp.all(_done(plan, c[3])), run, carry)
-    return carry[4]
+    known = memory.read(plan.sampler, plan.codec, prompt, start) | memory.asked(plan.sampler, state)
+    return Carry(jnp.int32(0), logits, cache, state, known, jnp.zeros((batch, plan.most), jnp.int32), random)
 
 
-def _lengths(plan: Plan, width: int) -> list[int]:
-    """Lengths the cache grows to: whole lines of memory, since products over ragged ones take twice as long."""
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def proceed(plan: Plan, params, carry: Carry, stop: jax.Array) -> Carry:
+    """Steps up to index `stop`, or until every row has ended."""
+    run = functools.partial(_step, plan, params)
+    return jax.lax.while_loop(lambda c: (c.index < stop) & ~jnp.all(_done(plan, c.state)), run, carry)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def widen(carry: Carry, length: int) -> Carry:
+    """The carry with a cache of `length` slots."""
+    return carry.replace(cache=grow(carry.cache, length))
+
+
+def segments(plan: Plan, width: int) -> list[tuple[int, int]]:
+    """[(length of the cache, index up to which it serves)] for prompts of `width` ids. Lengths are whole lines of
+    memory, since products over ragged ones take twice as long."""
     parts = min(plan.segments, -(-plan.most // LINE))
-    return sorted({-(-(width + plan.most * i // parts) // LINE) * LINE for i in range(1, parts + 1)})
+    lengths = sorted({-(-(width + plan.most * i // parts) // LINE) * LINE for i in range(1, parts + 1)})
+    return [(length, min(length - width, plan.most)) for length in lengths]
 
 
-def _step(plan: Plan, config, params, random: jax.Array, carry):
-    index, logits, cache, state, out = carry
-    legal, logits = _legal(plan, state, logits)
-    ids = sample(plan.sampler, logits, legal, random[index])
-    out = jax.lax.dynamic_update_slice_in_dim(out, ids[:, None], index, 1)
-    state, features = _advance(plan, state, ids)
+def _step(plan: Plan, params, c: Carry) -> Carry:
+    legal, logits = _legal(plan, c.state, c.logits)
+    legal, logits = memory.weigh(plan.sampler, plan.codec, c.memory, c.state, legal, logits)
+    progress = memory.progress(c.memory, c.state, c.index, plan.most)
+    vocabulary = plan.codec and plan.codec.vocabulary
+    ids = sample(plan.sampler, logits, legal, c.random[c.index], vocabulary, progress)
+    out = jax.lax.dynamic_update_slice_in_dim(c.out, ids[:, None], c.index, 1)
+    state, features = _advance(plan, c.state, ids)
     features = {name: x[:, None] for name, x in features.items()}
-    logits, cache = _apply(plan, config, params, ids[:, None], features, cache)
-    return index + 1, logits, cache, state, out
+    logits, cache = _apply(plan, params, ids[:, None], features, c.cache)
+    known = memory.advance(plan.sampler, plan.codec, c.memory, ids)
+    return c.replace(index=c.index + 1, logits=logits, cache=cache, state=state, memory=known, out=out)
 
 
-def _apply(plan: Plan, config, params, ids: jax.Array, features: dict[str, jax.Array], cache):
+def _apply(plan: Plan, params, ids: jax.Array, features: dict[str, jax.Array], cache):
     """Logits [B, V] after the last of ids [B, T], and the cache. The model's rows lie along the mesh; the registers and
     the draw are small and the same on every device."""
     ids, features = jax.tree.map(lambda x: mesh.gather(x, ("batch", None)), (ids, features))
-    logits, cache = plan.family.apply(config, params, Inputs(ids, None, features), cache=cache)
+    logits, cache = plan.family.apply(plan.config, params, Inputs(ids, None, features), cache=cache)
     return mesh.gather(logits[:, -1], (None, None)), cache
 
 

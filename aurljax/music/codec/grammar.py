@@ -167,6 +167,9 @@ class Grammar:
         line = s["clock"] + (s["bar_length"] - here) * s["unit"]
         return (s["bars_left"] <= 0) | (line >= s["seconds"])
 
+    def completes(self, s: State, xp=np) -> None:
+        """None: a bar is complete only by the `bar` or `end` behind it."""
+
     def within(self, s: State, logits: Array, xp=np) -> Array:
         """Logits [B, V] in which the `bar` that would exceed what was asked for is the `end`."""
         return ending(self.vocabulary, self.closing(s, xp), logits, xp)

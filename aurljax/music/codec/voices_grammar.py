@@ -144,6 +144,10 @@ class VoicesGrammar:
             "step": xp.where(mine & cell[:, None], step[:, None], s["step"]).astype(xp.int16),
         }  # fmt: skip
 
+    def completes(self, s: State, xp=np) -> Array:
+        """[B] whether the next id, if it is a cell, is the last of its unit."""
+        return (s["voice"] == self.voices - 1) & (s["frame"] + 1 >= xp.where(self.barlines, s["bar_length"], 0))
+
     def closing(self, s: State, xp=np) -> Array:
         """[B] whether no further unit may begin, by the number of bars or seconds asked for."""
         at_line = s["phase"] == self.phase.line
