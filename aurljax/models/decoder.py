@@ -83,7 +83,7 @@ def apply(
         raise UserError("the family 'decoder' takes no condition; leave it out or choose another family")
     key, first = (None, None) if key is None else jax.random.split(key)
     h = _embedded(c, params["embed"], inputs, first)
-    mask, pitches = Mask(segments=inputs.segments), _pitches(c, inputs)
+    mask, pitches = Mask(segments=inputs.segments, window=c.window), _pitches(c, inputs)
     h, cache = transformer.body(c, params["body"], h, inputs.positions, mask, cache, key, pitches)
     head = params["embed"]["tokens"].T if c.tie_embeddings else params["head"]
     logits = linear(h, head, ("batch", None, "vocab"), c.dtype, "float32")

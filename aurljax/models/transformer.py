@@ -29,6 +29,7 @@ Pitches = tuple[jax.Array, jax.Array]  # [B, T, 1] of the ids and [B, T, F] to r
 @dataclass(frozen=True, kw_only=True)
 class BodyConfig:
     """Sizes and ways of computing. dtype: of matrix operands; parameters are float32. attention: a backend or "auto".
+    window: slots that a query sees, its own and those before it (0: all); then pieces may be generated of any length.
     rope_period, rope_theta: pairs are turned with periods from `rope_period` slots to so many times `rope_theta`.
     rotary_pitch: share of each head's pairs that pitches turn, not positions; rotary_values: values too, and back where
     they are read, so that a head can tell how often each interval was heard. layer_dropout: share of the blocks' outputs
@@ -43,6 +44,7 @@ class BodyConfig:
     scan: bool = False
     remat: bool = False
     attention: str = "auto"
+    window: int = 0
     dropout: float = 0.0
     rope_theta: float = 10_000.0
     rope_period: float = 2 * math.pi
@@ -68,6 +70,7 @@ class BodyConfig:
         for field in ("dropout", "layer_dropout", "rotary_pitch"):
             value = getattr(self, field)
             _require(0 <= value < 1, f"{field} = {value}: must be at least 0 and below 1")
+        _require(self.window >= 0 and self.window != 1, f"window = {self.window}: must be at least 2 slots, or 0 for all")
         _require(self.rope_theta > 1, f"rope_theta = {self.rope_theta}: must be above 1")
         _require(bool(self.rotary_pitch) or not self.rotary_values, "rotary_values: set rotary_pitch too, such as 0.5")
         _require(self.rope_period >= 2, f"rope_period = {self.rope_period}: must be at least 2 slots")
