@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,13 +16,12 @@ import numpy as np
 
 from aurljax import mesh
 from aurljax.decode.sampler import Sampler, sample, uniforms
-from aurljax.models.cache import grow
+from aurljax.models.cache import LINE, enough, grow
 from aurljax.models.family import Family, Inputs
 from aurljax.music.codec import Codec
 from aurljax.music.codec.grammar import UNLIMITED
 
 State = dict[str, jax.Array]
-LINE = 16  # float32 numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,18 +64,20 @@ def generate(
     random = uniforms(keys, jnp.arange(plan.most))
     run = functools.partial(_step, plan, config, params, random)
     carry = (jnp.int32(0), logits, cache, state, jnp.zeros((batch, plan.most), jnp.int32))
-    for length in _lengths(plan, width):
+    for length, stop in _lengths(plan, width, functools.partial(enough, window=cache.window)):
         index, logits, cache, state, out = carry
         carry = (index, logits, grow(cache, length), state, out)
-        stop = min(length - width, plan.most)
         carry = jax.lax.while_loop(lambda c, stop=stop: (c[0] < stop) & ~jnp.all(_done(plan, c[3])), run, carry)
     return carry[4]
 
 
-def _lengths(plan: Plan, width: int) -> list[int]:
-    """Lengths the cache grows to: whole lines of memory, since products over ragged ones take twice as long."""
-    parts = min(plan.segments, -(-plan.most // LINE))
-    return sorted({-(-(width + plan.most * i // parts) // LINE) * LINE for i in range(1, parts + 1)})
+def _lengths(plan: Plan, width: int, enough: Callable[[int], int]) -> list[tuple[int, int]]:
+    """Lengths the cache grows to, of whole lines of memory, and how many ids are drawn before it grows again."""
+    last = enough(-(-(width + plan.most) // LINE) * LINE)
+    first = min(width, last)
+    parts = max(1, min(plan.segments, (last - first) // LINE))
+    lengths = sorted({-(-(first + (last - first) * i // parts) // LINE) * LINE for i in range(1, parts + 1)})
+    return [(n, n - width) for n in lengths[:-1]] + [(lengths[-1], plan.most)]
 
 
 def _step(plan: Plan, config, params, random: jax.Array, carry):

@@ -171,7 +171,7 @@ def _with_cache(c: BodyConfig, layers: Tree, h: jax.Array, turns: Turns, cache: 
         h = _mlp(c, w["mlp"], _join(c, w["attention"], h, seen, turns))
         ks.append(k)
         vs.append(v)
-    return h, cache.replace(k=tuple(ks), v=tuple(vs), index=cache.index + h.shape[1])
+    return h, cache.replace(k=tuple(ks), v=tuple(vs), index=jnp.int32(cache.index + h.shape[1]))
 
 
 def _heads(c: BodyConfig, w: Tree, h: jax.Array, turns: Turns) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -199,8 +199,8 @@ def _add(c: BodyConfig, h: jax.Array, x: jax.Array, key, number) -> jax.Array:
 
 
 def init_cache(c: BodyConfig, batch: int, length: int, dtype=None) -> Cache:
-    """An empty cache of `length` slots."""
-    return new_cache(c.layers, batch, length, c.kv_heads, c.head_width, dtype or carrier(c.dtype))
+    """An empty cache for pieces of `length` slots."""
+    return new_cache(c.layers, batch, length, c.kv_heads, c.head_width, dtype or carrier(c.dtype), c.window)
 
 
 def unrolled(c: BodyConfig, params: Tree) -> tuple[BodyConfig, Tree]:
