@@ -15,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from aurljax import mesh
+from aurljax.decode.length import bucket
 from aurljax.decode.sampler import Sampler, sample, uniforms
-from aurljax.models.cache import LINE, enough, grow
-from aurljax.models.family import Family, Inputs
+from aurljax.errors import UserError
+from aurljax.models.cache import DTYPES, LINE, enough, grow
+from aurljax.models.family import WEIGHTS, Family, Inputs
 from aurljax.music.codec import Codec
 from aurljax.music.codec.grammar import UNLIMITED
 
@@ -34,12 +36,18 @@ class Plan:
     sampler: Sampler
     most: int = 512
     segments: int = 4  # the cache grows so many times, so that attention reads little more than exists
+    cache: str | None = None  # the type of keys and values; None: what the model carries
+    weights: str | None = None  # the type of matrices
+
+    def __post_init__(self):
+        for name, types in (("cache", DTYPES), ("weights", WEIGHTS)):
+            if (given := getattr(self, name)) not in (None, *types):
+                raise UserError(f"{name}: {given!r} is none of {', '.join(types)}")
 
 
-def left_padded(prompts: list[np.ndarray], multiple: int = 64) -> tuple[np.ndarray, np.ndarray]:
+def left_padded(prompts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """(ids [B, P], start [B]): prompts ending together, P rounded up so that few shapes are compiled."""
-    longest = max(map(len, prompts))
-    width = longest if longest == 1 else -(-longest // multiple) * multiple
+    width = bucket(max(map(len, prompts)))
     ids = np.zeros((len(prompts), width), np.int32)
     for row, prompt in zip(ids, prompts, strict=True):
         row[width - len(prompt) :] = prompt
@@ -48,18 +56,27 @@ def left_padded(prompts: list[np.ndarray], multiple: int = 64) -> tuple[np.ndarr
 
 @functools.partial(jax.jit, static_argnums=0)
 def generate(
-    plan: Plan, params, prompt: jax.Array, start: jax.Array, keys: jax.Array, bars: jax.Array, seconds: jax.Array
+    plan: Plan,
+    params,
+    prompt: jax.Array,
+    start: jax.Array,
+    keys: jax.Array,
+    bars: jax.Array,
+    seconds: jax.Array,
+    left: jax.Array | None = None,
 ) -> jax.Array:
     """int32 [B, most]: the ids that follow prompt [B, P], whose rows begin at start [B]; 0 after the end.
 
     keys [B]: one random key a row. bars, seconds [B]: no further bar begins after so many new bars, or once so much
-    new music has passed; what would begin then becomes the end of the piece.
+    new music has passed; what would begin then becomes the end of the piece. left [B]: ids a row may write, if fewer
+    than `most`.
     """
-    config, params = plan.family.prepare(plan.config, params)
+    config, params = plan.family.prepare(plan.config, params, plan.weights)
     batch, width = prompt.shape
-    cache = plan.family.init_cache(config, batch, width).replace(start=mesh.gather(start, ("batch",)))
+    cache = plan.family.init_cache(config, batch, width, plan.cache).replace(start=mesh.gather(start, ("batch",)))
     state, features = _read(plan, prompt, start)
-    state |= {"left": jnp.full_like(start, plan.most), "bars_left": bars, "seconds": state["clock"] + seconds}
+    left = jnp.full_like(start, plan.most) if left is None else left
+    state |= {"left": left, "bars_left": bars, "seconds": state["clock"] + seconds}
     logits, cache = _apply(plan, config, params, prompt, features, cache)
     random = uniforms(keys, jnp.arange(plan.most))
     run = functools.partial(_step, plan, config, params, random)

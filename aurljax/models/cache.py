@@ -89,7 +89,8 @@ def cached_attention(q: jax.Array, k: jax.Array, v: jax.Array, cache: Cache, lay
         return attention(q, k, v, Mask(start=cache.start, window=cache.window), backend, dtype), *after
     if cache.window:  # what was there, from the oldest slot on, and what is new
         first = cache.index - cache.length
-        whole = [jnp.concatenate([_read(cache, _in_order(cache, x)), y], 2) for x, y in zip(before, (k, v), strict=True)]
+        old = (_read(cache, _in_order(cache, x)) for x in before)
+        whole = [jnp.concatenate(pair, 2) for pair in zip(old, (k, v), strict=True)]
         mask = Mask(start=cache.start - first, offset=jnp.int32(cache.length), window=cache.window)
     else:
         whole, mask = [_read(cache, x) for x in after], Mask(start=cache.start, offset=cache.index)

@@ -30,7 +30,7 @@ def refuse(slots: int, platform: str) -> str | None:
 def attend(q, k, v, mask, dtype: str, interpret: bool = False) -> jax.Array:
     """q [B, KV, G, T, D], k and v [B, KV, S, D] -> [B, KV, G, T, D] float32, of whole rows: T = S, no cache.
 
-    mask: causal or not, by segments or not, of a window or not. interpret: on any platform, slowly. UserError: see `refuse`.
+    mask: causal or not, by segments or not, of a window or not. interpret: on any platform, slowly. UserError: `refuse`.
     """
     if why := refuse(q.shape[3], "tpu" if interpret else jax.default_backend()):
         raise UserError(why)

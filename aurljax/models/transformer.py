@@ -18,6 +18,7 @@ from aurljax.errors import UserError
 from aurljax.models.attention import BACKENDS, Mask, attention
 from aurljax.models.cache import Cache, cached_attention, new_cache
 from aurljax.models.heads import Turns, back, join, rotary, rotary_pitch, rotate, split_heads, still
+from aurljax.models.int8 import pack
 from aurljax.models.layers import DTYPES, carrier, dropout, gated, linear, norm
 from aurljax.params import Param, Tree
 
@@ -70,7 +71,7 @@ class BodyConfig:
         for field in ("dropout", "layer_dropout", "rotary_pitch"):
             value = getattr(self, field)
             _require(0 <= value < 1, f"{field} = {value}: must be at least 0 and below 1")
-        _require(self.window >= 0 and self.window != 1, f"window = {self.window}: must be at least 2 slots, or 0 for all")
+        _require(self.window == 0 or self.window > 1, f"window = {self.window}: must be at least 2 slots, or 0 for all")
         _require(self.rope_theta > 1, f"rope_theta = {self.rope_theta}: must be above 1")
         _require(bool(self.rotary_pitch) or not self.rotary_values, "rotary_values: set rotary_pitch too, such as 0.5")
         _require(self.rope_period >= 2, f"rope_period = {self.rope_period}: must be at least 2 slots")
@@ -201,6 +202,17 @@ def _add(c: BodyConfig, h: jax.Array, x: jax.Array, key, number) -> jax.Array:
 def init_cache(c: BodyConfig, batch: int, length: int, dtype=None) -> Cache:
     """An empty cache for pieces of `length` slots."""
     return new_cache(c.layers, batch, length, c.kv_heads, c.head_width, dtype or carrier(c.dtype), c.window)
+
+
+def packed(params: Tree) -> Tree:
+    """Separate layers with their matrices as int8, a scale for each output."""
+    inputs = {"qkv": (0,), "out": (0, 1), "up": (0,), "down": (0,)}
+
+    def pack_matrices(tree: Tree) -> Tree:
+        return {k: pack(w, inputs[k]) if k in inputs else pack_matrices(w) if isinstance(w, dict) else w
+                for k, w in tree.items()}  # fmt: skip
+
+    return {**params, "layers": pack_matrices(params["layers"])}
 
 
 def unrolled(c: BodyConfig, params: Tree) -> tuple[BodyConfig, Tree]:
