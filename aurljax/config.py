@@ -229,6 +229,9 @@ class Config:
             f"data.batch={rows} cannot be cut into optim.accumulation={parts} equal parts; "
             f"the nearest that works is data.batch={nearest_multiple(rows, parts)}",
         )
+        window, length = dict(self.model.options).get("window", 0), self.data.length
+        require(window <= length, f"model.window={window} is more than the data.length={length} ids of a row, so that it "
+                f"would hide nothing in training; set model.window={max(2, length // 2)}, say, or 0")  # fmt: skip
 
 
 SECTIONS = {"codec": Codec, "data": Data, "model": Model, "loss": Loss, "optim": Optim, "mesh": Mesh, "run": Run,

@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 
 from aurljax import checkpoint, config, mesh, params
-from aurljax.decode import loop
+from aurljax.decode import length, loop
 from aurljax.decode.sampler import Sampler
 from aurljax.errors import UserError
 from aurljax.evaluate import likelihood
@@ -32,8 +32,13 @@ class Model:
 
     @property
     def context(self) -> int:
-        """Ids it was trained to see at once: the most that prompt and continuation may have together."""
+        """Ids of the rows it was trained on: without a window, the most that prompt and continuation may have together."""
         return self.parts.config.data.length
+
+    @property
+    def window(self) -> int:
+        """Ids that each of its layers sees, 0 for all: with a window, pieces may have any length."""
+        return getattr(self.parts.model, "window", 0)
 
     def generate(
         self,
@@ -48,11 +53,14 @@ class Model:
         top_p: float = 1.0,
         min_p: float = 0.0,
         max_ids: int | None = None,
+        cache: str | None = None,
+        weights: str | None = None,
     ) -> list[Score]:
         """n scores drawn from the model, each beginning with `prompt` if there is one.
 
         bars, seconds: length of what is new; without them the model ends where it likes, at the latest at the
-        context. Score i depends on (seed, i, prompt, settings) alone. UserError: a prompt that leaves no room.
+        context. Score i depends on (seed, i, prompt, settings) alone. cache: the type that keys and values are kept in,
+        float32, bfloat16 or int8; weights: int8 for those of the matrices. UserError: a prompt that leaves no room.
         """
         for name, value in (("n", n), ("bars", bars), ("seconds", seconds), ("max_ids", max_ids)):
             if value is not None and value <= 0:
@@ -64,6 +72,8 @@ class Model:
             seconds=seconds,
             seeds=[(seed, i) for i in range(n)],
             max_ids=max_ids,
+            cache=cache,
+            weights=weights,
         )
 
     def generate_batch(
@@ -75,29 +85,24 @@ class Model:
         bars: int | None = None,
         seconds: float | None = None,
         max_ids: int | None = None,
+        cache: str | None = None,
+        weights: str | None = None,
     ) -> list[Score]:
         """One score for each prompt (None: from nothing), all in one batch; row i is the same in any batch."""
         if bars is not None and not self.codec.barred:
             raise UserError(f"bars: the codec '{self.codec.name}' of this model has no bars; give seconds instead")
         written, begun = zip(*map(self.codec.opening, prompts), strict=True)
-        shortest = self.codec.grammar.shortest
-        room = self.context - max(map(len, written))
-        if room < shortest:
-            raise UserError(
-                f"prompt: {max(map(len, written))} ids leave no room in a context of {self.context}; "
-                "give fewer bars of it, or a model trained with a longer data.length"
-            )
-        most = min(room, max_ids or room)
-        if most < shortest:
-            raise UserError(f"max_ids: {max_ids} is too few to end a piece; give at least {shortest}")
-        plan = loop.Plan(self.parts.family, self.parts.model, self.codec, sampler, most)
+        room = length.room(self.context, self.window, [len(w) for w in written], self.codec.grammar.shortest, bars, seconds,
+                           max_ids)  # fmt: skip
+        most = length.bucket(max(room))
+        plan = loop.Plan(self.parts.family, self.parts.model, self.codec, sampler, most, cache=cache, weights=weights)
         if len({p is None for p in prompts}) > 1:
             raise UserError("prompts: either every row has a prompt or none has")
         with mesh.use(self.mesh):
             ids, start = loop.left_padded(written)
             limits = loop.limits(len(written), bars, seconds, np.array(begun))
             keys = jnp.stack([jax.random.fold_in(jax.random.key(a), b) for a, b in seeds])
-            new = np.asarray(loop.generate(plan, self.weights, ids, start, keys, *limits))
+            new = np.asarray(loop.generate(plan, self.weights, ids, start, keys, *limits, np.array(room, np.int32)))
         return [self.codec.decode(np.concatenate([a, b])) for a, b in zip(written, new, strict=True)]
 
     def score(self, score: Score) -> float:

@@ -28,10 +28,10 @@ def packed():
     return meshes.place(np.where(number == 4, 0, number).astype(np.int32))
 
 
-@pytest.mark.parametrize(("causal", "segments"), [(True, True), (False, False)])
-def test_equals_the_reference(mesh, causal, segments):
+@pytest.mark.parametrize(("causal", "segments", "window"), [(True, True, 0), (False, False, 0), (True, True, 100)])
+def test_equals_the_reference(mesh, causal, segments, window):
     q, k, v = inputs()
-    mask = Mask(causal=causal, segments=packed() if segments else None)
+    mask = Mask(causal=causal, segments=packed() if segments else None, window=window)
 
     def of(backend):
         def f(q, k, v):

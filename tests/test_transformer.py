@@ -25,7 +25,7 @@ CONFIG = DECODER.config(
 )
 PITCHED = replace(CONFIG, features=(*CONFIG.features, ("last", 25), ("above", 25)), pitch_ids=(5, 24),
                   pitch_features=("last", "above"))  # fmt: skip
-EVERY = replace(PITCHED, rotary_pitch=0.5, rotary_values=True, interval_head=True)
+EVERY = replace(PITCHED, window=10, rotary_pitch=0.5, rotary_values=True, interval_head=True)
 ROWS, T = 8, 24
 
 
@@ -125,6 +125,19 @@ def test_no_output_before_a_changed_token_moves(single):
             assert np.all(np.abs(after - before)[:, t:].max(-1) > 1e-6)
 
 
+def test_a_window_hides_what_lies_before_it(single):
+    """Of one layer, a changed token moves its own output and those of the window - 1 slots behind it, and no others; of
+    two layers as many again."""
+    batch = pack()
+    for layers in (1, 2):
+        config = replace(CONFIG, layers=layers, window=5)
+        weights = create(config)
+        changed = batch._replace(tokens=batch.tokens.copy())
+        changed.tokens[:, 9] = (changed.tokens[:, 9] + 1) % 37
+        moved = np.abs(forward(config, weights, changed) - forward(config, weights, batch)).max((0, 2)) > 0
+        assert np.flatnonzero(moved).tolist() == list(range(9, 10 + 4 * layers))
+
+
 def test_a_model_that_copies_its_input_has_a_high_loss(single):
     """Blocks that add nothing leave the tied embedding of the input: it names the input, which is never the target."""
     weights, batch = create(CONFIG), pack()
@@ -222,6 +235,7 @@ def test_a_single_key_head_is_one_repeated(single):
         dict(d_ff=64),
         dict(layers=2),
         dict(features=()),
+        dict(window=8),
     ],
     ids=str,
 )
@@ -455,6 +469,7 @@ def test_cross_entropy_is_minus_the_log_probability():
         (dict(rotary_pitch=0.5), "rotary_pitch: this codec tells of no pitches"),
         (dict(interval_head=True), "interval_head: this codec tells of no pitches"),
         (dict(layers=0), "layers = 0"),
+        (dict(window=1), "window = 1: must be at least 2 slots, or 0 for all"),
         (dict(vocab=1), "vocab = 1"),
     ],
     ids=str,

@@ -19,14 +19,15 @@ from flax import struct
 
 from aurljax import mesh
 from aurljax.decode import memory
+from aurljax.decode.length import bucket
 from aurljax.decode.sampler import Sampler, sample, uniforms
-from aurljax.models.cache import grow
-from aurljax.models.family import Family, Inputs
+from aurljax.errors import UserError
+from aurljax.models.cache import DTYPES, LINE, enough, grow
+from aurljax.models.family import WEIGHTS, Family, Inputs
 from aurljax.music.codec import Codec
 from aurljax.music.codec.grammar import UNLIMITED
 
 State = dict[str, jax.Array]
-LINE = 16  # float32 numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +40,18 @@ class Plan:
     sampler: Sampler
     most: int = 512
     segments: int = 4  # the cache grows so many times, so that attention reads little more than exists
+    cache: str | None = None  # the type of keys and values; None: what the model carries
+    weights: str | None = None  # the type of matrices
+
+    def __post_init__(self):
+        for name, types in (("cache", DTYPES), ("weights", WEIGHTS)):
+            if (given := getattr(self, name)) not in (None, *types):
+                raise UserError(f"{name}: {given!r} is none of {', '.join(types)}")
 
 
-def left_padded(prompts: list[np.ndarray], multiple: int = 64) -> tuple[np.ndarray, np.ndarray]:
+def left_padded(prompts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """(ids [B, P], start [B]): prompts ending together, P rounded up so that few shapes are compiled."""
-    longest = max(map(len, prompts))
-    width = longest if longest == 1 else -(-longest // multiple) * multiple
+    width = bucket(max(map(len, prompts)))
     ids = np.zeros((len(prompts), width), np.int32)
     for row, prompt in zip(ids, prompts, strict=True):
         row[width - len(prompt) :] = prompt
@@ -65,33 +72,43 @@ class Carry:
 
 
 def generate(
-    plan: Plan, params, prompt: jax.Array, start: jax.Array, keys: jax.Array, bars: jax.Array, seconds: jax.Array
+    plan: Plan,
+    params,
+    prompt: jax.Array,
+    start: jax.Array,
+    keys: jax.Array,
+    bars: jax.Array,
+    seconds: jax.Array,
+    left: jax.Array | None = None,
 ) -> jax.Array:
     """int32 [B, most]: the ids that follow prompt [B, P], whose rows begin at start [B]; 0 after the end.
 
     keys [B]: one random key a row. bars, seconds [B]: no further bar begins after so many new bars, or once so much
-    new music has passed; what would begin then becomes the end of the piece.
+    new music has passed; what would begin then becomes the end of the piece. left [B]: ids a row may write, if fewer
+    than `most`.
     """
     plan, params = prepare(plan, params)
-    carry = begin(plan, params, prompt, start, keys, bars, seconds)
-    for length, stop in segments(plan, prompt.shape[1]):
+    carry = begin(plan, params, prompt, start, keys, bars, seconds, left)
+    for length, stop in segments(plan, prompt.shape[1], carry.cache.window):
         carry = proceed(plan, params, widen(carry, length), stop)
     return carry.out
 
 
 def prepare(plan: Plan, params) -> tuple[Plan, Any]:
-    """Plan and weights as the steps want them: a model trained with scanned layers is laid out for decoding."""
-    config, params = plan.family.prepare(plan.config, params)
+    """Plan and weights as the steps want them: a model trained with scanned layers is laid out for decoding, and matrices
+    are of the type asked for."""
+    config, params = plan.family.prepare(plan.config, params, plan.weights)
     return dataclasses.replace(plan, config=config), params
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def begin(plan: Plan, params, prompt, start, keys, bars, seconds) -> Carry:
+def begin(plan: Plan, params, prompt, start, keys, bars, seconds, left=None) -> Carry:
     """What there is before the first new id. Plan and weights as `prepare` gave them; the rest as for `generate`."""
     batch, width = prompt.shape
-    cache = plan.family.init_cache(plan.config, batch, width).replace(start=mesh.gather(start, ("batch",)))
+    cache = plan.family.init_cache(plan.config, batch, width, plan.cache).replace(start=mesh.gather(start, ("batch",)))
     state, features = _read(plan, prompt, start)
-    state |= {"left": jnp.full_like(start, plan.most), "bars_left": bars, "seconds": state["clock"] + seconds}
+    left = jnp.full_like(start, plan.most) if left is None else left
+    state |= {"left": left, "bars_left": bars, "seconds": state["clock"] + seconds}
     logits, cache = _apply(plan, params, prompt, features, cache)
     random = uniforms(keys, jnp.arange(plan.most))
     known = memory.read(plan.sampler, plan.codec, prompt, start) | memory.asked(plan.sampler, state)
@@ -111,12 +128,14 @@ def widen(carry: Carry, length: int) -> Carry:
     return carry.replace(cache=grow(carry.cache, length))
 
 
-def segments(plan: Plan, width: int) -> list[tuple[int, int]]:
+def segments(plan: Plan, width: int, window: int) -> list[tuple[int, int]]:
     """[(length of the cache, index up to which it serves)] for prompts of `width` ids. Lengths are whole lines of
-    memory, since products over ragged ones take twice as long."""
-    parts = min(plan.segments, -(-plan.most // LINE))
-    lengths = sorted({-(-(width + plan.most * i // parts) // LINE) * LINE for i in range(1, parts + 1)})
-    return [(length, min(length - width, plan.most)) for length in lengths]
+    memory, since products over ragged ones take twice as long; one that holds the window serves to the end."""
+    last = enough(-(-(width + plan.most) // LINE) * LINE, window)
+    first = min(width, last)
+    parts = max(1, min(plan.segments, (last - first) // LINE))
+    lengths = sorted({-(-(first + (last - first) * i // parts) // LINE) * LINE for i in range(1, parts + 1)})
+    return [(n, n - width) for n in lengths[:-1]] + [(lengths[-1], plan.most)]
 
 
 def _step(plan: Plan, params, c: Carry) -> Carry:

@@ -27,26 +27,32 @@ class Mask:
     """Which slots a query may see. Never a [T, S] matrix: backends ask for the block they need.
 
     causal: only slots up to its own. segments [B, T]: only its own segment (T = S). start [B]: only slots from there on.
-    offset: the slot of the first query (None: 0).
+    offset: the slot of the first query (None: 0). window: of the slots before its own, only the last window - 1 (0: all).
     """
 
     causal: bool = struct.field(pytree_node=False, default=True)
     segments: jax.Array | None = None
     start: jax.Array | None = None
     offset: jax.Array | None = None
+    window: int = struct.field(pytree_node=False, default=0)
 
-    def reach(self, stop: int, slots: int) -> int:
-        """How many slots queries before `stop` can need; known while tracing."""
-        return min(stop, slots) if self.causal and self.offset is None else slots
+    def reach(self, first: int, stop: int, slots: int) -> tuple[int, int]:
+        """From which slot to before which the queries first..stop-1 can see; known while tracing."""
+        if self.offset is not None:
+            return 0, slots
+        return max(0, first - self.window + 1) if self.window else 0, min(stop, slots) if self.causal else slots
 
     def block(self, scores: jax.Array, row: int = 0, column: int = 0) -> jax.Array:
         """Hide what may not be seen in scores [B, KV, G, q, s] of the queries from `row` and the slots from `column`."""
         rows, slots = scores.shape[-2:]
         slot = jax.lax.broadcasted_iota(jnp.int32, (rows, slots), 1) + column
+        query = jax.lax.broadcasted_iota(jnp.int32, (rows, slots), 0) + row
+        query = query if self.offset is None else query + self.offset
         parts = []
         if self.causal and (self.offset is not None or column + slots > row + 1):
-            query = jax.lax.broadcasted_iota(jnp.int32, (rows, slots), 0) + row
-            parts.append((slot <= (query if self.offset is None else query + self.offset))[None])
+            parts.append((slot <= query)[None])
+        if self.window and (self.offset is not None or column < row + rows - self.window):
+            parts.append((slot > query - self.window)[None])
         if self.segments is not None:
             own, others = self.segments[:, row : row + rows], self.segments[:, column : column + slots]
             parts.append(own[:, :, None] == others[:, None, :])
@@ -86,17 +92,19 @@ def _blocks(q, k, v, mask: Mask, dtype: str):
         return mask.block(dot("bhgqd,bhkd->bhgqk", qi, kj), i * size, j * size)
 
     def reach(qs, ks, i, mask):
-        return -(-mask.reach(i * size + qs[i].shape[3], sum(x.shape[2] for x in ks)) // size)
+        first, stop = mask.reach(i * size, i * size + qs[i].shape[3], sum(x.shape[2] for x in ks))
+        return range(first // size, -(-stop // size))
 
     def forward(q, k, v, mask):
         qs, ks, vs = cut(q / math.sqrt(q.shape[-1]), 3), cut(k, 2), cut(v, 2)
         outs, logs = [], []
         for i, qi in enumerate(qs):
-            s = [scores(qi, ks[j], i, j, mask) for j in range(reach(qs, ks, i, mask))]
+            seen = reach(qs, ks, i, mask)
+            s = [scores(qi, ks[j], i, j, mask) for j in seen]
             top = functools.reduce(jnp.maximum, (x.max(-1, keepdims=True) for x in s))
             p = [jnp.exp(x - top) for x in s]
             total = sum(x.sum(-1, keepdims=True) for x in p)
-            outs.append(sum(dot("bhgqk,bhkd->bhgqd", x, vj) for x, vj in zip(p, vs, strict=False)) / total)
+            outs.append(sum(dot("bhgqk,bhkd->bhgqd", x, vs[j]) for x, j in zip(p, seen, strict=True)) / total)
             logs.append(top + jnp.log(total))
         return jnp.concatenate(outs, 3), (qs, ks, vs, mask, outs, logs)
 
@@ -105,7 +113,7 @@ def _blocks(q, k, v, mask: Mask, dtype: str):
         dq, dk, dv = ([jnp.zeros_like(x) for x in xs] for xs in (qs, ks, vs))
         for i, (qi, gi) in enumerate(zip(qs, cut(g, 3), strict=True)):
             mean = (gi * outs[i]).sum(-1, keepdims=True)
-            for j in range(reach(qs, ks, i, mask)):
+            for j in reach(qs, ks, i, mask):
                 p = jnp.exp(scores(qi, ks[j], i, j, mask) - logs[i])
                 ds = p * (dot("bhgqd,bhkd->bhgqk", gi, vs[j]) - mean)
                 dq[i] += dot("bhgqk,bhkd->bhgqd", ds, ks[j]).astype(q.dtype)

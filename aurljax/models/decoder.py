@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from aurljax.models import intervals, transformer
 from aurljax.models.attention import Mask
 from aurljax.models.cache import Cache
 from aurljax.models.family import Aux, Family, Inputs
+from aurljax.models.int8 import pack
 from aurljax.models.layers import dropout, linear
 from aurljax.params import Param, Tree, is_param
 from aurljax.terms import PLAIN, Terms
@@ -83,7 +84,7 @@ def apply(
         raise UserError("the family 'decoder' takes no condition; leave it out or choose another family")
     key, first = (None, None) if key is None else jax.random.split(key)
     h = _embedded(c, params["embed"], inputs, first)
-    mask, pitches = Mask(segments=inputs.segments), _pitches(c, inputs)
+    mask, pitches = Mask(segments=inputs.segments, window=c.window), _pitches(c, inputs)
     h, cache = transformer.body(c, params["body"], h, inputs.positions, mask, cache, key, pitches)
     head = params["embed"]["tokens"].T if c.tie_embeddings else params["head"]
     logits = linear(h, head, ("batch", None, "vocab"), c.dtype, "float32")
@@ -140,10 +141,14 @@ def labels(c: DecoderConfig) -> Tree:
     return jax.tree.map(lambda _: "main", spec(c), is_leaf=is_param)
 
 
-def prepare(c: DecoderConfig, params: Tree) -> tuple[DecoderConfig, Tree]:
-    """Layers apart, for decoding."""
+def prepare(c: DecoderConfig, params: Tree, weights: str | None = None) -> tuple[DecoderConfig, Tree]:
+    """Layers apart, for decoding; with weights = "int8", matrices of the body and the head in a byte a number."""
     c, body = transformer.unrolled(c, params["body"])
-    return c, {**params, "body": body}
+    params = {**params, "body": body}
+    if weights != "int8":
+        return c, params
+    head = pack(params["embed"]["tokens"].T if c.tie_embeddings else params["head"], (0,))
+    return replace(c, tie_embeddings=False), params | {"body": transformer.packed(body), "head": head}
 
 
 DECODER = Family(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 Tree = Any
+WEIGHTS = ("float32", "int8")  # types that `prepare` may lay matrices out in
 
 
 class Inputs(NamedTuple):
@@ -35,9 +36,10 @@ class Family:
 
     spec(config) -> tree of Param. apply(config, params, inputs, condition=None, cache=None, key=None) -> logits
     [B, T, V] float32, cache; the key turns dropout on. init_cache(config, batch, length, dtype=None) -> cache.
-    loss(config, params, batch, key, step) -> sum of weighted losses, Aux. prepare(config, params) -> the same model
-    laid out for decoding. condition(config, params, request, key) -> what `apply` takes. labels(config) -> tree of
-    optimizer labels. update(config, params, stats, key) -> params, once a step, after the optimizer.
+    loss(config, params, batch, key, step) -> sum of weighted losses, Aux. prepare(config, params, weights=None) -> the same
+    model laid out for decoding, its matrices in the type `weights`, one of WEIGHTS (None: as they are).
+    condition(config, params, request, key) -> what `apply` takes. labels(config) -> tree of optimizer labels.
+    update(config, params, stats, key) -> params, once a step, after the optimizer.
     """
 
     name: str
@@ -47,6 +49,6 @@ class Family:
     init_cache: Callable
     loss: Callable
     labels: Callable
-    prepare: Callable = lambda config, params: (config, params)
+    prepare: Callable = lambda config, params, weights=None: (config, params)
     condition: Callable = lambda config, params, request, key: None
     update: Callable = lambda config, params, stats, key: params

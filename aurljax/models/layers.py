@@ -7,6 +7,7 @@ bfloat16.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import jax
@@ -16,6 +17,7 @@ from jax.sharding import PartitionSpec
 
 from aurljax import mesh
 from aurljax.mesh import Axes
+from aurljax.models.int8 import Int8, pack
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -65,13 +67,31 @@ def linear(x: jax.Array, w: jax.Array, axes: Axes, dtype: str, out: str | None =
     """x[..., in] w[in, out] -> [..., out] laid out as `axes`; in and out may be several dimensions each.
 
     w comes as stored; it is gathered here, and its gradient is scattered back. `out` is the type of the result
-    (default: what is carried between products).
+    (default: what is carried between products). An Int8 w is multiplied in int8, and has no gradient.
     """
+    if isinstance(w, Int8):
+        return _linear_int8(x, w, axes).astype(out or carrier(dtype))
     lead, ins, outs = _letters(x, w, axes)
     y = mesh.einsum(
         f"{lead}{ins},{ins}{outs}->{lead}{outs}", x.astype(DTYPES[dtype]), _whole(x, w, axes, dtype), mesh.spec(axes)
     )
     return y.astype(out or carrier(dtype))
+
+
+def _linear_int8(x: jax.Array, w: Int8, axes: Axes) -> jax.Array:
+    """Rows of x get a scale each, too, so that bytes are multiplied and summed as whole numbers."""
+    lead, ins, outs = _letters(x, w.values, axes)
+    n, k = len(lead), len(ins)
+    low = pack(x, tuple(range(n, n + k)))
+    values, used = low.values, jax.typeof(x).sharding.spec[n:]
+    single = on_cpu() and math.prod(x.shape[:n]) == 1  # of a single row XLA:CPU would convert the whole matrix first
+    values = jnp.concatenate([values, values], n - 1) if single else values
+    weights = jax.sharding.reshard(w.values, PartitionSpec(*used, *mesh.spec(axes)[n:]))
+    y = jnp.einsum(f"{lead}{ins},{ins}{outs}->{lead}{outs}", values, weights, preferred_element_type=jnp.int32,
+                   out_sharding=mesh.spec(axes))  # fmt: skip
+    y = jax.lax.slice_in_dim(y, 0, 1, axis=n - 1) if single else y
+    of_row = jnp.expand_dims(low.scale, range(n, n + len(outs)))
+    return y.astype(jnp.float32) * of_row * mesh.gather(w.scale, axes[n:])
 
 
 def _letters(x, w, axes: Axes) -> tuple[str, str, str]:

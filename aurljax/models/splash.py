@@ -30,14 +30,14 @@ def refuse(slots: int, platform: str) -> str | None:
 def attend(q, k, v, mask, dtype: str, interpret: bool = False) -> jax.Array:
     """q [B, KV, G, T, D], k and v [B, KV, S, D] -> [B, KV, G, T, D] float32, of whole rows: T = S, no cache.
 
-    mask: causal or not, by segments or not. interpret: on any platform, slowly. UserError: see `refuse`.
+    mask: causal or not, by segments or not, of a window or not. interpret: on any platform, slowly. UserError: `refuse`.
     """
     if why := refuse(q.shape[3], "tpu" if interpret else jax.default_backend()):
         raise UserError(why)
     segments = mask.segments
     rows = jax.typeof(k).sharding.spec
     by_head, by_row = PartitionSpec(rows[0], rows[1]), PartitionSpec(rows[0])
-    run = partial(local, causal=mask.causal, interpret=interpret)
+    run = partial(local, causal=mask.causal, window=mask.window, interpret=interpret)
     operands = [x.astype(DTYPES[dtype]) for x in (q / math.sqrt(q.shape[-1]), k, v)]
     ids = [] if segments is None else [segments]
     return jax.shard_map(
@@ -45,17 +45,19 @@ def attend(q, k, v, mask, dtype: str, interpret: bool = False) -> jax.Array:
     )(*operands, *ids).astype(jnp.float32)  # fmt: skip
 
 
-def local(q, k, v, segments=None, *, causal: bool, interpret: bool):
+def local(q, k, v, segments=None, *, causal: bool, window: int = 0, interpret: bool):
     """The same on the rows and heads of one device; segments [B, T] or None."""
     group, slots = q.shape[2:4]
-    kind = kernels.CausalMask if causal else kernels.FullMask
+    mask = (kernels.CausalMask if causal else kernels.FullMask)((slots, slots))
+    if window:
+        mask = kernels.LocalMask(mask.shape, (window - 1, 0 if causal else None), offset=0)
     size = next(b for b in BLOCKS if slots % b == 0)
     blocks = kernels.BlockSizes(
         block_q=size, block_kv=size, block_kv_compute=size, block_q_dkv=size, block_kv_dkv=size,
         block_kv_dkv_compute=size, block_q_dq=size, block_kv_dq=size,
     )  # fmt: skip
     kernel = kernels.make_splash_mqa_single_device(
-        kernels.MultiHeadMask([kind((slots, slots))] * group), block_sizes=blocks, interpret=interpret
+        kernels.MultiHeadMask([mask] * group), block_sizes=blocks, interpret=interpret
     )
     if segments is None:
         return jax.vmap(jax.vmap(kernel))(q, k, v)

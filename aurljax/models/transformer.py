@@ -18,6 +18,7 @@ from aurljax.errors import UserError
 from aurljax.models.attention import BACKENDS, Mask, attention
 from aurljax.models.cache import Cache, cached_attention, new_cache
 from aurljax.models.heads import Turns, back, join, rotary, rotary_pitch, rotate, split_heads, still
+from aurljax.models.int8 import pack
 from aurljax.models.layers import DTYPES, carrier, dropout, gated, linear, norm
 from aurljax.params import Param, Tree
 
@@ -29,6 +30,7 @@ Pitches = tuple[jax.Array, jax.Array]  # [B, T, 1] of the ids and [B, T, F] to r
 @dataclass(frozen=True, kw_only=True)
 class BodyConfig:
     """Sizes and ways of computing. dtype: of matrix operands; parameters are float32. attention: a backend or "auto".
+    window: slots that a query sees, its own and those before it (0: all); then pieces may be generated of any length.
     rope_period, rope_theta: pairs are turned with periods from `rope_period` slots to so many times `rope_theta`.
     rotary_pitch: share of each head's pairs that pitches turn, not positions; rotary_values: values too, and back where
     they are read, so that a head can tell how often each interval was heard. layer_dropout: share of the blocks' outputs
@@ -43,6 +45,7 @@ class BodyConfig:
     scan: bool = False
     remat: bool = False
     attention: str = "auto"
+    window: int = 0
     dropout: float = 0.0
     rope_theta: float = 10_000.0
     rope_period: float = 2 * math.pi
@@ -68,6 +71,7 @@ class BodyConfig:
         for field in ("dropout", "layer_dropout", "rotary_pitch"):
             value = getattr(self, field)
             _require(0 <= value < 1, f"{field} = {value}: must be at least 0 and below 1")
+        _require(self.window == 0 or self.window > 1, f"window = {self.window}: must be at least 2 slots, or 0 for all")
         _require(self.rope_theta > 1, f"rope_theta = {self.rope_theta}: must be above 1")
         _require(bool(self.rotary_pitch) or not self.rotary_values, "rotary_values: set rotary_pitch too, such as 0.5")
         _require(self.rope_period >= 2, f"rope_period = {self.rope_period}: must be at least 2 slots")
@@ -168,7 +172,7 @@ def _with_cache(c: BodyConfig, layers: Tree, h: jax.Array, turns: Turns, cache: 
         h = _mlp(c, w["mlp"], _join(c, w["attention"], h, seen, turns))
         ks.append(k)
         vs.append(v)
-    return h, cache.replace(k=tuple(ks), v=tuple(vs), index=cache.index + h.shape[1])
+    return h, cache.replace(k=tuple(ks), v=tuple(vs), index=jnp.int32(cache.index + h.shape[1]))
 
 
 def _heads(c: BodyConfig, w: Tree, h: jax.Array, turns: Turns) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -196,8 +200,19 @@ def _add(c: BodyConfig, h: jax.Array, x: jax.Array, key, number) -> jax.Array:
 
 
 def init_cache(c: BodyConfig, batch: int, length: int, dtype=None) -> Cache:
-    """An empty cache of `length` slots."""
-    return new_cache(c.layers, batch, length, c.kv_heads, c.head_width, dtype or carrier(c.dtype))
+    """An empty cache for pieces of `length` slots."""
+    return new_cache(c.layers, batch, length, c.kv_heads, c.head_width, dtype or carrier(c.dtype), c.window)
+
+
+def packed(params: Tree) -> Tree:
+    """Separate layers with their matrices as int8, a scale for each output."""
+    inputs = {"qkv": (0,), "out": (0, 1), "up": (0,), "down": (0,)}
+
+    def pack_matrices(tree: Tree) -> Tree:
+        return {k: pack(w, inputs[k]) if k in inputs else pack_matrices(w) if isinstance(w, dict) else w
+                for k, w in tree.items()}  # fmt: skip
+
+    return {**params, "layers": pack_matrices(params["layers"])}
 
 
 def unrolled(c: BodyConfig, params: Tree) -> tuple[BodyConfig, Tree]:
