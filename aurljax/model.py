@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from aurljax import checkpoint, config, mesh, params
+from aurljax.decode import constraints as wishes
 from aurljax.decode import loop
 from aurljax.decode.sampler import Sampler
 from aurljax.errors import UserError
@@ -48,11 +50,14 @@ class Model:
         top_p: float = 1.0,
         min_p: float = 0.0,
         max_ids: int | None = None,
+        constraints: Sequence[wishes.Constraint] = (),
     ) -> list[Score]:
         """n scores drawn from the model, each beginning with `prompt` if there is one.
 
         bars, seconds: length of what is new; without them the model ends where it likes, at the latest at the
-        context. Score i depends on (seed, i, prompt, settings) alone. UserError: a prompt that leaves no room.
+        context. Score i depends on (seed, i, prompt, settings) alone. constraints: what holds of every note
+        (`aurljax.decode.constraints`); `meta["ended"]` of a score says why, where they ended it. UserError: a prompt
+        that leaves no room, or breaks a constraint.
         """
         for name, value in (("n", n), ("bars", bars), ("seconds", seconds), ("max_ids", max_ids)):
             if value is not None and value <= 0:
@@ -64,6 +69,7 @@ class Model:
             seconds=seconds,
             seeds=[(seed, i) for i in range(n)],
             max_ids=max_ids,
+            constraints=constraints,
         )
 
     def generate_batch(
@@ -75,6 +81,7 @@ class Model:
         bars: int | None = None,
         seconds: float | None = None,
         max_ids: int | None = None,
+        constraints: Sequence[wishes.Constraint] = (),
     ) -> list[Score]:
         """One score for each prompt (None: from nothing), all in one batch; row i is the same in any batch."""
         if bars is not None and not self.codec.barred:
@@ -90,15 +97,19 @@ class Model:
         most = min(room, max_ids or room)
         if most < shortest:
             raise UserError(f"max_ids: {max_ids} is too few to end a piece; give at least {shortest}")
-        plan = loop.Plan(self.parts.family, self.parts.model, self.codec, sampler, most)
+        wishes.refuse(constraints, bars is not None or seconds is not None)
+        classes = wishes.kinds(constraints)
+        plan = loop.Plan(self.parts.family, self.parts.model, self.codec, sampler, most, constraints=classes)
         if len({p is None for p in prompts}) > 1:
             raise UserError("prompts: either every row has a prompt or none has")
         with mesh.use(self.mesh):
             ids, start = loop.left_padded(written)
             limits = loop.limits(len(written), bars, seconds, np.array(begun))
+            asked = wishes.registers(self.codec, constraints, len(written))
+            wishes.check_all(self.codec, constraints, written, most, limits)
             keys = jnp.stack([jax.random.fold_in(jax.random.key(a), b) for a, b in seeds])
-            new = np.asarray(loop.generate(plan, self.weights, ids, start, keys, *limits))
-        return [self.codec.decode(np.concatenate([a, b])) for a, b in zip(written, new, strict=True)]
+            new = np.asarray(loop.generate(plan, self.weights, ids, start, keys, *limits, asked))
+        return wishes.decoded(self.codec, constraints, written, new, most, limits)
 
     def score(self, score: Score) -> float:
         """Nats of a score: minus the log of the probability the model gives its ids."""

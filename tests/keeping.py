@@ -77,7 +77,7 @@ def longest(score):
 def notes_of_bars(score, bars):
     """[bars] notes that begin in each bar of the piece."""
     notes = spans(score)
-    lines = bar_lines(score, 10**9 if not notes else notes[-1][0] + 1) if notes else np.zeros(1)
+    lines = bar_lines(score, notes[-1][0] + 1 if notes else 0)
     counts = np.zeros(bars, int)
     for at, *_ in notes:
         counts[bar_of(lines, at)] += 1

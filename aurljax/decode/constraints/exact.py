@@ -27,6 +27,10 @@ class Exact(Constraint):
     beyond; the last bar has a note."""
 
     blind = True
+    told = ()
+
+    def __str__(self) -> str:
+        return "exact length"
 
     def bound(self, state: State) -> State:
         """The longest position and bar there may be: reckoned with until the piece has its own."""

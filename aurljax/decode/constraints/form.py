@@ -19,6 +19,10 @@ class Meter(Constraint):
     """Only these meters, (numerator, denominator) each."""
 
     meters: tuple[tuple[int, int], ...]
+    told = ("meter",)
+
+    def __str__(self) -> str:
+        return "meter " + ",".join(f"{n}/{d}" for n, d in self.meters)
 
     def __post_init__(self):
         object.__setattr__(self, "meters", tuple(tuple(m) for m in self.meters))
@@ -42,6 +46,10 @@ class Tempo(Constraint):
 
     low: float
     high: float
+    told = ("fine",)
+
+    def __str__(self) -> str:
+        return f"tempo {self.low:g}" + f"-{self.high:g}" * (self.high > self.low)
 
     def __post_init__(self):
         if not tempo.SLOWEST <= self.low <= self.high <= tempo.FASTEST:
@@ -80,6 +88,10 @@ class Programs(Constraint):
     """Tracks of these General MIDI programs only (0..127, 128: drums)."""
 
     programs: tuple[int, ...]
+    told = ("program",)
+
+    def __str__(self) -> str:
+        return "programs " + ",".join("drums" if p == DRUMS else str(p) for p in self.programs)
 
     def __post_init__(self):
         if not self.programs or not all(0 <= p <= DRUMS for p in self.programs):
@@ -99,6 +111,10 @@ class Tracks(Constraint):
 
     low: int = 0
     high: int = TRACKS
+    told = ("program", "bar")
+
+    def __str__(self) -> str:
+        return f"tracks {self.low}-{self.high}"
 
     def __post_init__(self):
         if not 0 <= self.low <= self.high <= TRACKS:

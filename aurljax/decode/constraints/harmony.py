@@ -51,6 +51,9 @@ class Key(Constraint):
     passing: float = 0.0
     codecs = ("score", "voices")
 
+    def __str__(self) -> str:
+        return f"key {self.scale}" + f" with {self.passing:g} passing" * (self.passing > 0)
+
     def __post_init__(self):
         self.tonic  # noqa: B018
         if not 0 <= self.passing <= 1:
@@ -108,7 +111,9 @@ class Chords(Constraint):
     for the bar before once more, N.C. for anything; the changes repeat, and begin with the first new bar."""
 
     changes: str
-    codecs = ("score",)
+
+    def __str__(self) -> str:
+        return f"chords {self.changes}"
 
     def __post_init__(self):
         self.bars  # noqa: B018

@@ -25,6 +25,10 @@ class Leap(Constraint):
 
     semitones: int
     price: float = PRICE
+    told = ()
+
+    def __str__(self) -> str:
+        return f"leap {self.semitones}"
 
     def __post_init__(self):
         _check("leap", self.price)
@@ -48,6 +52,10 @@ class Parallels(Constraint):
     (or unison) apart before and after."""
 
     price: float = PRICE
+    told = ()
+
+    def __str__(self) -> str:
+        return "parallels"
 
     def __post_init__(self):
         _check("parallels", self.price)

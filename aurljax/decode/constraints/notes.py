@@ -26,6 +26,10 @@ class Range(Constraint):
     programs: tuple[tuple[int, int, int], ...] = ()
     codecs = ("score", "voices")
 
+    def __str__(self) -> str:
+        own = [f"{'drums' if p == DRUMS else p}={low}-{high}" for p, low, high in self.programs]
+        return "range " + " ".join([f"{self.low}-{self.high}", *own])
+
     def __post_init__(self):
         object.__setattr__(self, "programs", tuple(tuple(p) for p in self.programs))
         for program, low, high in ((0, self.low, self.high), *self.programs):
@@ -59,6 +63,10 @@ class Longest(Constraint):
     """No note lasts longer than so many quarters."""
 
     quarters: float
+    told = ("long", "duration")
+
+    def __str__(self) -> str:
+        return f"longest {self.quarters:g}"
 
     def __post_init__(self):
         if not 1 <= round(self.quarters * GRID) <= (LONG + 1) * DURATIONS:
@@ -78,6 +86,9 @@ class Polyphony(Constraint):
 
     notes: int
     blind = True
+
+    def __str__(self) -> str:
+        return f"polyphony {self.notes}"
 
     def __post_init__(self):
         if not 1 <= self.notes <= MOST:
@@ -110,9 +121,12 @@ class TrackPolyphony(Constraint):
     notes: int
     blind = True
 
+    def __str__(self) -> str:
+        return f"track polyphony {self.notes}"
+
     def __post_init__(self):
         if not 1 <= self.notes <= MOST:
-            raise UserError(f"track-polyphony: {self.notes} notes at once must be 1..{MOST}")
+            raise UserError(f"track polyphony: {self.notes} notes at once must be 1..{MOST}")
 
     def init(self, codec: Codec) -> State:
         return {"sounding_of": np.tile(Polyphony(self.notes).slots, (TRACKS, 1))}
@@ -151,6 +165,10 @@ class Density(Constraint):
     low: int = 0
     high: int = UNLIMITED
     blind = True
+    told = ("pitch", "bar")
+
+    def __str__(self) -> str:
+        return f"density {self.low}-" + f"{self.high}" * (self.high < UNLIMITED)
 
     def __post_init__(self):
         if not 0 <= self.low <= self.high or self.high == 0:
