@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aurljax import commands as run
+from aurljax.decode import asking
 from aurljax.errors import UserError
 
 CONFIGURED = ("train", "corpus", "plan")  # the sub-commands that take overrides of a config
@@ -102,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument(
         "--min-p", type=float, default=0.0, metavar="P", help="only ids this likely beside the likeliest (0)"
     )
+    asking.add(c)
     c.add_argument("--check", metavar="CORPUS", help="report the longest passage shared with a corpus")
     c.add_argument("--png", action="store_true", help="write a piano roll beside each file")
     c.add_argument("--wav", action="store_true", help="write an audio preview beside each file")

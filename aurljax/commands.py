@@ -170,22 +170,26 @@ def inspect(args: argparse.Namespace) -> None:
 def generate(args: argparse.Namespace) -> None:
     """Checkpoint (and prompt) -> MIDI files."""
     import aurljax
+    from aurljax.decode import asking
 
     out = Path(args.out)
     paths = [out / f"{i:03}.mid" for i in range(args.n)]
     if taken := next((p for p in paths if p.exists() and not args.overwrite), None):
         raise UserError(f"{taken} exists; choose another --out or add --overwrite")
+    asked = asking.parse(args)
     prompt = aurljax.load_midi(args.prompt) if args.prompt else None
     corpus = aurljax.Corpus(args.check) if args.check else None
     model = aurljax.load_model(args.checkpoint)
     scores = model.generate(
         args.n, prompt=prompt, bars=args.bars, seconds=args.seconds, seed=args.seed, temperature=args.temperature,
-        top_k=args.top_k, top_p=args.top_p, min_p=args.min_p,
+        top_k=args.top_k, top_p=args.top_p, min_p=args.min_p, constraints=asked,
     )  # fmt: skip
     _folder(out)
     for path, score in zip(paths, scores, strict=True):
         score.save_midi(path)
         print(f"{path}: {len(score)} notes, {score.bar_count} bars, {score.seconds(score.end):.1f} s")
+        if "ended" in score.meta:
+            print(f"{path}: ended early in {score.meta['ended']}", file=sys.stderr)
         _render(args, path, score)
     if corpus is not None:
         _check(corpus, paths, [model.codec.continuation(s, prompt) if prompt else s for s in scores])

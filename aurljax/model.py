@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from aurljax import checkpoint, config, mesh, params
+from aurljax.decode import constraints as wishes
 from aurljax.decode import length, loop
 from aurljax.decode.sampler import Sampler
 from aurljax.errors import UserError
@@ -53,14 +55,17 @@ class Model:
         top_p: float = 1.0,
         min_p: float = 0.0,
         max_ids: int | None = None,
+        constraints: Sequence[wishes.Constraint] = (),
         cache: str | None = None,
         weights: str | None = None,
     ) -> list[Score]:
         """n scores drawn from the model, each beginning with `prompt` if there is one.
 
         bars, seconds: length of what is new; without them the model ends where it likes, at the latest at the
-        context. Score i depends on (seed, i, prompt, settings) alone. cache: the type that keys and values are kept in,
-        float32, bfloat16 or int8; weights: int8 for those of the matrices. UserError: a prompt that leaves no room.
+        context. Score i depends on (seed, i, prompt, settings) alone. constraints: what holds of every note
+        (`aurljax.decode.constraints`); `meta["ended"]` of a score says why, where they ended it. cache: the type that
+        keys and values are kept in, float32, bfloat16 or int8; weights: int8 for those of the matrices. UserError: a
+        prompt that leaves no room, or breaks a constraint.
         """
         for name, value in (("n", n), ("bars", bars), ("seconds", seconds), ("max_ids", max_ids)):
             if value is not None and value <= 0:
@@ -72,6 +77,7 @@ class Model:
             seconds=seconds,
             seeds=[(seed, i) for i in range(n)],
             max_ids=max_ids,
+            constraints=constraints,
             cache=cache,
             weights=weights,
         )
@@ -85,6 +91,7 @@ class Model:
         bars: int | None = None,
         seconds: float | None = None,
         max_ids: int | None = None,
+        constraints: Sequence[wishes.Constraint] = (),
         cache: str | None = None,
         weights: str | None = None,
     ) -> list[Score]:
@@ -94,16 +101,19 @@ class Model:
         written, begun = zip(*map(self.codec.opening, prompts), strict=True)
         room = length.room(self.context, self.window, [len(w) for w in written], self.codec.grammar.shortest, bars, seconds,
                            max_ids)  # fmt: skip
-        most = length.bucket(max(room))
-        plan = loop.Plan(self.parts.family, self.parts.model, self.codec, sampler, most, cache=cache, weights=weights)
+        wishes.refuse(constraints, bars is not None or seconds is not None)
+        plan = loop.Plan(self.parts.family, self.parts.model, self.codec, sampler, length.bucket(max(room)),
+                         constraints=wishes.kinds(constraints), cache=cache, weights=weights)  # fmt: skip
         if len({p is None for p in prompts}) > 1:
             raise UserError("prompts: either every row has a prompt or none has")
         with mesh.use(self.mesh):
             ids, start = loop.left_padded(written)
             limits = loop.limits(len(written), bars, seconds, np.array(begun))
+            asked = wishes.registers(self.codec, constraints, len(written))
+            wishes.check_all(self.codec, constraints, written, room, limits)
             keys = jnp.stack([jax.random.fold_in(jax.random.key(a), b) for a, b in seeds])
-            new = np.asarray(loop.generate(plan, self.weights, ids, start, keys, *limits, np.array(room, np.int32)))
-        return [self.codec.decode(np.concatenate([a, b])) for a, b in zip(written, new, strict=True)]
+            new = loop.generate(plan, self.weights, ids, start, keys, *limits, np.array(room, np.int32), asked)
+        return wishes.decoded(self.codec, constraints, written, np.asarray(new), room, limits)
 
     def score(self, score: Score) -> float:
         """Nats of a score: minus the log of the probability the model gives its ids."""

@@ -18,6 +18,7 @@ import numpy as np
 from flax import struct
 
 from aurljax import mesh
+from aurljax.decode import constraints as wishes
 from aurljax.decode import memory
 from aurljax.decode.length import bucket
 from aurljax.decode.sampler import Sampler, sample, uniforms
@@ -32,7 +33,8 @@ State = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is compiled: the model, how to draw, and at most how many ids. `codec` None: no grammar, no features."""
+    """What is compiled: the model, how to draw, and at most how many ids. `codec` None: no grammar, no features.
+    `constraints`: the classes of those asked for; their numbers are registers."""
 
     family: Family
     config: Any
@@ -40,6 +42,7 @@ class Plan:
     sampler: Sampler
     most: int = 512
     segments: int = 4  # the cache grows so many times, so that attention reads little more than exists
+    constraints: wishes.Kinds = ()
     cache: str | None = None  # the type of keys and values; None: what the model carries
     weights: str | None = None  # the type of matrices
 
@@ -80,15 +83,16 @@ def generate(
     bars: jax.Array,
     seconds: jax.Array,
     left: jax.Array | None = None,
+    asked: State | None = None,
 ) -> jax.Array:
     """int32 [B, most]: the ids that follow prompt [B, P], whose rows begin at start [B]; 0 after the end.
 
     keys [B]: one random key a row. bars, seconds [B]: no further bar begins after so many new bars, or once so much
     new music has passed; what would begin then becomes the end of the piece. left [B]: ids a row may write, if fewer
-    than `most`.
+    than `most`. asked: registers of the plan's constraints. A row without an `end` has ended where they allow nothing.
     """
     plan, params = prepare(plan, params)
-    carry = begin(plan, params, prompt, start, keys, bars, seconds, left)
+    carry = begin(plan, params, prompt, start, keys, bars, seconds, left, asked)
     for length, stop in segments(plan, prompt.shape[1], carry.cache.window):
         carry = proceed(plan, params, widen(carry, length), stop)
     return carry.out
@@ -102,11 +106,11 @@ def prepare(plan: Plan, params) -> tuple[Plan, Any]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def begin(plan: Plan, params, prompt, start, keys, bars, seconds, left=None) -> Carry:
+def begin(plan: Plan, params, prompt, start, keys, bars, seconds, left=None, asked=None) -> Carry:
     """What there is before the first new id. Plan and weights as `prepare` gave them; the rest as for `generate`."""
     batch, width = prompt.shape
     cache = plan.family.init_cache(plan.config, batch, width, plan.cache).replace(start=mesh.gather(start, ("batch",)))
-    state, features = _read(plan, prompt, start)
+    state, features = _read(plan, prompt, start, asked or {})
     left = jnp.full_like(start, plan.most) if left is None else left
     state |= {"left": left, "bars_left": bars, "seconds": state["clock"] + seconds}
     logits, cache = _apply(plan, params, prompt, features, cache)
@@ -163,7 +167,7 @@ def _apply(plan: Plan, params, ids: jax.Array, features: dict[str, jax.Array], c
 # ---- the grammar in the loop ----------------------------------------------------------------------------------------
 
 
-def _read(plan: Plan, prompt: jax.Array, start: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+def _read(plan: Plan, prompt: jax.Array, start: jax.Array, asked: State) -> tuple[State, dict[str, jax.Array]]:
     """Registers after the prompts, and features [B, P] of their ids (of padding: anything, it is never seen)."""
     if plan.codec is None:
         return {"clock": jnp.zeros(len(start))}, {}
@@ -171,12 +175,15 @@ def _read(plan: Plan, prompt: jax.Array, start: jax.Array) -> tuple[State, dict[
 
     def read(state, column):
         ids, begun = column
-        then = grammar.advance(state, ids, jnp)
+        then = _written(plan, state, ids)
         kept = jax.tree.map(lambda a, b: jnp.where(begun.reshape(-1, *[1] * (a.ndim - 1)), a, b), then, state)
         return kept, grammar.features(kept, jnp)
 
     begun = jnp.arange(prompt.shape[1])[:, None] >= start
-    state, features = jax.lax.scan(read, grammar.init(len(start), xp=jnp), (prompt.T, begun))
+    state = grammar.init(len(start), xp=jnp) | ({"asked": asked} if plan.constraints else {})
+    state, features = jax.lax.scan(read, state, (prompt.T, begun))
+    if plan.constraints:
+        state["asked"] = wishes.rules(plan.codec, plan.constraints).begin(state, state["asked"], jnp)
     return state, {name: x.T for name, x in features.items()}
 
 
@@ -185,13 +192,31 @@ def _legal(plan: Plan, state: State, logits: jax.Array) -> tuple[jax.Array | Non
     if plan.codec is None:
         return None, logits
     grammar = plan.codec.grammar
-    return grammar.allowed(state, jnp), grammar.within(state, logits, jnp)
+    legal, logits = grammar.allowed(state, jnp), grammar.within(state, logits, jnp)
+    if plan.constraints:
+        rules = wishes.rules(plan.codec, plan.constraints)
+        legal &= rules.allowed(state, state["asked"], jnp)
+        logits = rules.penalised(state, state["asked"], logits, jnp)
+        stuck = ~jnp.any(legal, -1, keepdims=True)  # then padding is written, by which the row ends
+        legal |= stuck & (jnp.arange(legal.shape[1]) == plan.codec.vocabulary.id("pad"))
+    return legal, logits
+
+
+def _written(plan: Plan, state: State, ids: jax.Array) -> State:
+    """Registers of the grammar, and of the constraints, after ids [B]."""
+    grammar = plan.codec.grammar
+    then = grammar.advance(state, ids, jnp)
+    if plan.constraints:
+        ended = ids == plan.codec.vocabulary.id("pad")
+        then["phase"] = jnp.where(ended, grammar.phase.done, then["phase"])
+        then["asked"] = wishes.rules(plan.codec, plan.constraints).advance(state, state["asked"], ids, jnp)
+    return then
 
 
 def _advance(plan: Plan, state: State, ids: jax.Array) -> tuple[State, dict[str, jax.Array]]:
     if plan.codec is None:
         return state, {}
-    state = plan.codec.grammar.advance(state, ids, jnp)
+    state = _written(plan, state, ids)
     return state, plan.codec.grammar.features(state, jnp)
 
 
