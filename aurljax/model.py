@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,6 +15,8 @@ from aurljax.decode import loop
 from aurljax.decode.sampler import Sampler
 from aurljax.errors import UserError
 from aurljax.evaluate import likelihood
+from aurljax.export import provenance
+from aurljax.export.finish import finish
 from aurljax.music.score import Score
 
 Tree = Any
@@ -22,8 +25,11 @@ Tree = Any
 class Model:
     """Weights with their config and codec, on their own mesh; the caller's JAX is left as it is."""
 
-    def __init__(self, parts: config.Parts, weights: Tree, devices: jax.sharding.Mesh):
+    def __init__(
+        self, parts: config.Parts, weights: Tree, devices: jax.sharding.Mesh, origin: Mapping[str, Any] | None = None
+    ):
         self.parts, self.weights, self.mesh = parts, weights, devices
+        self.origin = dict(origin or {})  # what its pieces say of it: fingerprint of the checkpoint and step
 
     @property
     def codec(self) -> Any:
@@ -52,19 +58,19 @@ class Model:
         """n scores drawn from the model, each beginning with `prompt` if there is one.
 
         bars, seconds: length of what is new; without them the model ends where it likes, at the latest at the
-        context. Score i depends on (seed, i, prompt, settings) alone. UserError: a prompt that leaves no room.
+        context. Score i depends on (seed, i, prompt, settings) alone, and tells how it was made (`export.provenance`).
+        UserError: a prompt that leaves no room.
         """
         for name, value in (("n", n), ("bars", bars), ("seconds", seconds), ("max_ids", max_ids)):
             if value is not None and value <= 0:
                 raise UserError(f"{name} must be above 0, not {value}")
-        return self.generate_batch(
-            [prompt] * n,
-            sampler=Sampler(temperature, top_k, top_p, min_p),
-            bars=bars,
-            seconds=seconds,
-            seeds=[(seed, i) for i in range(n)],
-            max_ids=max_ids,
-        )
+        sampler, seeds = Sampler(temperature, top_k, top_p, min_p), [(seed, i) for i in range(n)]
+        length = {"bars": bars, "seconds": seconds, "max_ids": max_ids}
+        scores = self.generate_batch([prompt] * n, sampler=sampler, seeds=seeds, **length)
+        return [
+            provenance.attach(finish(score, prompt), provenance.of(self.origin, row, prompt, sampler=sampler, **length))
+            for score, row in zip(scores, seeds, strict=True)
+        ]
 
     def generate_batch(
         self,
@@ -116,4 +122,5 @@ def load(path: epath.PathLike, data: int = 1, model: int = 1) -> Model:
     devices = mesh.make(data, model)
     with mesh.use(devices):
         weights = checkpoint.load_params(found.path, params.abstract(parts.family.spec(parts.model)))
-    return Model(parts, weights, devices)
+    origin = {"model": provenance.fingerprint(found.path), "step": found.step}
+    return Model(parts, weights, devices, origin)
