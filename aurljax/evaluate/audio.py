@@ -1,7 +1,7 @@
 """A preview one can hear: a small synthesizer in numpy, so that nothing has to be downloaded to listen to a score.
 
 Each note reads one period of a sound (a sum of harmonics below half the sample rate) at its own speed; a timbre says
-which harmonics, how they swell and fade, how many voices sing them. Controls are not played.
+which harmonics, how they swell and fade, how many voices sing them. Of the controls the pedal is played.
 """
 
 from __future__ import annotations
