@@ -84,8 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="folders of runs")
     c.add_argument("--out", required=True, metavar="FILE.html", help="the page; an earlier report is replaced")
 
-    c = command(run.inspect, "tell everything that made a checkpoint")
-    c.add_argument("checkpoint", metavar="CHECKPOINT", help="a run's workdir or one of its checkpoints")
+    c = command(run.inspect, "tell everything that made a checkpoint, or a MIDI file")
+    c.add_argument("checkpoint", metavar="PATH", help="a run's workdir, one of its checkpoints, or a MIDI file")
     c.add_argument("--json", action="store_true", help="print one line of JSON")
 
     c = command(run.generate, "generate MIDI from a checkpoint")
@@ -107,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--check", metavar="CORPUS", help="report the longest passage shared with a corpus")
     c.add_argument("--png", action="store_true", help="write a piano roll beside each file")
     c.add_argument("--wav", action="store_true", help="write an audio preview beside each file")
+    c.add_argument("--html", action="store_true", help="write player.html: all pieces to see and to hear in a browser")
+    c.add_argument("--report", metavar="FILE.json", help="write what was checked on the written files")
     c.add_argument("--overwrite", action="store_true", help="replace files of the same name")
 
     c = command(run.evaluate, "measure how well a model predicts a corpus")

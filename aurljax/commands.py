@@ -16,6 +16,8 @@ from aurljax.errors import UserError
 if TYPE_CHECKING:
     from aurljax.music.midi import Limits
 
+PLAYER = "player.html"
+
 
 def ingest(args: argparse.Namespace) -> None:
     """MIDI files -> a corpus."""
@@ -160,7 +162,13 @@ def report(args: argparse.Namespace) -> None:
 
 
 def inspect(args: argparse.Namespace) -> None:
-    """Checkpoint -> what made it."""
+    """Checkpoint or MIDI file -> what made it."""
+    if Path(args.checkpoint).is_file():
+        from aurljax.export import validate
+
+        report = validate.file(args.checkpoint)
+        print(json.dumps(report.json()) if args.json else "\n".join(report.lines()))
+        return
     from aurljax import inspection
 
     found = inspection.inspect(args.checkpoint)
@@ -171,11 +179,11 @@ def generate(args: argparse.Namespace) -> None:
     """Checkpoint (and prompt) -> MIDI files."""
     import aurljax
     from aurljax.decode import asking
+    from aurljax.export import provenance, write
 
     out = Path(args.out)
     paths = [out / f"{i:03}.mid" for i in range(args.n)]
-    if taken := next((p for p in paths if p.exists() and not args.overwrite), None):
-        raise UserError(f"{taken} exists; choose another --out or add --overwrite")
+    _free(args, paths)
     asked = asking.parse(args)
     prompt = aurljax.load_midi(args.prompt) if args.prompt else None
     corpus = aurljax.Corpus(args.check) if args.check else None
@@ -184,26 +192,59 @@ def generate(args: argparse.Namespace) -> None:
         args.n, prompt=prompt, bars=args.bars, seconds=args.seconds, seed=args.seed, temperature=args.temperature,
         top_k=args.top_k, top_p=args.top_p, min_p=args.min_p, constraints=asked,
     )  # fmt: skip
+    if prompt is not None:
+        scores = [provenance.name_prompt(s, Path(args.prompt).name) for s in scores]
     _folder(out)
+    reports = []
     for path, score in zip(paths, scores, strict=True):
-        score.save_midi(path)
-        print(f"{path}: {len(score)} notes, {score.bar_count} bars, {score.seconds(score.end):.1f} s")
+        reports.append(write.write_midi(score, path))
+        print(reports[-1].line())
         if "ended" in score.meta:
             print(f"{path}: ended early in {score.meta['ended']}", file=sys.stderr)
-        _render(args, path, score)
+    if args.report:
+        write.write_reports(reports, args.report)
+        print(args.report)
+    write.refuse(reports)
+    _render(args, paths, scores, prompt)
     if corpus is not None:
         _check(corpus, paths, [model.codec.continuation(s, prompt) if prompt else s for s in scores])
 
 
-def _render(args: argparse.Namespace, path: Path, score) -> None:
+def _free(args: argparse.Namespace, paths: list[Path]) -> None:
+    """UserError, before any work, for a file that stands where one would be written or a picture that cannot be drawn."""
+    wanted = list(paths)
+    for name in ("png", "wav"):
+        wanted += [p.with_suffix(f".{name}") for p in paths if getattr(args, name)]
+    wanted += [Path(args.out, PLAYER)] * args.html + ([Path(args.report)] if args.report else [])
+    if taken := next((p for p in wanted if p.exists() and not (args.overwrite and p.is_file())), None):
+        raise UserError(f"{taken} exists; choose another --out or add --overwrite")
     if args.png:
         from aurljax.evaluate import pictures
 
-        pictures.piano_roll(score, path.with_suffix(".png"))
-    if args.wav:
-        from aurljax.evaluate import audio
+        pictures.load_matplotlib()
+    if args.report:
+        _folder(Path(args.report).parent)
 
-        audio.save_wav(score, path.with_suffix(".wav"))
+
+def _render(args: argparse.Namespace, paths: list[Path], scores: list, prompt) -> None:
+    """Pictures, sounds and the player, as far as they are asked for."""
+    for path, score in zip(paths, scores, strict=True):
+        if not len(score) and (args.png or args.wav):
+            print(f"{path}: it has no notes, so there is no picture or sound of it")
+            continue
+        if args.png:
+            from aurljax.evaluate import pictures
+
+            pictures.piano_roll(score, path.with_suffix(".png"))
+        if args.wav:
+            from aurljax.evaluate import audio
+
+            audio.save_wav(score, path.with_suffix(".wav"))
+    if args.html:
+        from aurljax.export import player
+
+        pieces = [player.Piece(p.name, s, player.given(s, prompt)) for p, s in zip(paths, scores, strict=True)]
+        print(player.write(pieces, Path(args.out, PLAYER)))
 
 
 def _check(corpus, paths: list[Path], scores: list) -> None:

@@ -10,6 +10,7 @@ from etils import epath
 
 from aurljax import checkpoint, config, metrics
 from aurljax.checkpoint import DIGESTS, Saved
+from aurljax.export import provenance
 from aurljax.fields import leaves
 from aurljax.journal import shown
 
@@ -31,6 +32,7 @@ def inspect(path: epath.PathLike) -> dict[str, Any]:
     return {
         "checkpoint": str(found.path),
         "step": found.step,
+        "fingerprint": provenance.fingerprint(found.path),
         "config": {k: {"value": v, "default": usual.get(k)} for k, v in own.items() if v != usual.get(k)},
         "code": meta.get("code"),
         "packages": meta.get("versions", {}),
@@ -62,7 +64,7 @@ def files(path: epath.Path) -> dict[str, int]:
 def lines(found: Mapping[str, Any]) -> list[str]:
     """The same for people."""
     code, device, codec = found["code"], found["device"], found["codec"]
-    out = [f"{found['checkpoint']}: step {found['step']:,}"]
+    out = [f"{found['checkpoint']}: step {found['step']:,}, fingerprint {found['fingerprint']}"]
     rows = [(k, f"{json.dumps(v['value'])}  (default {json.dumps(v['default'])})") for k, v in found["config"].items()]
     out += _table("config, where it is not the default", rows)
     out += _table("what made it", [("code", _code(code)), ("device", _device(device)), *found["packages"].items()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,8 @@ from aurljax.decode import length, loop
 from aurljax.decode.sampler import Sampler
 from aurljax.errors import UserError
 from aurljax.evaluate import likelihood
+from aurljax.export import provenance
+from aurljax.export.finish import finish
 from aurljax.music.score import Score
 
 Tree = Any
@@ -24,8 +26,11 @@ Tree = Any
 class Model:
     """Weights with their config and codec, on their own mesh; the caller's JAX is left as it is."""
 
-    def __init__(self, parts: config.Parts, weights: Tree, devices: jax.sharding.Mesh):
+    def __init__(
+        self, parts: config.Parts, weights: Tree, devices: jax.sharding.Mesh, origin: Mapping[str, Any] | None = None
+    ):
         self.parts, self.weights, self.mesh = parts, weights, devices
+        self.origin = dict(origin or {})  # what its pieces say of it: fingerprint of the checkpoint and step
 
     @property
     def codec(self) -> Any:
@@ -62,25 +67,22 @@ class Model:
         """n scores drawn from the model, each beginning with `prompt` if there is one.
 
         bars, seconds: length of what is new; without them the model ends where it likes, at the latest at the
-        context. Score i depends on (seed, i, prompt, settings) alone. constraints: what holds of every note
-        (`aurljax.decode.constraints`); `meta["ended"]` of a score says why, where they ended it. cache: the type that
-        keys and values are kept in, float32, bfloat16 or int8; weights: int8 for those of the matrices. UserError: a
-        prompt that leaves no room, or breaks a constraint.
+        context. Score i depends on (seed, i, prompt, settings) alone, and tells how it was made (`export.provenance`).
+        constraints: what holds of every note (`aurljax.decode.constraints`); `meta["ended"]` of a score says why, where
+        they ended it. cache: the type that keys and values are kept in, float32, bfloat16 or int8; weights: int8 for
+        those of the matrices. UserError: a prompt that leaves no room, or breaks a constraint.
         """
         for name, value in (("n", n), ("bars", bars), ("seconds", seconds), ("max_ids", max_ids)):
             if value is not None and value <= 0:
                 raise UserError(f"{name} must be above 0, not {value}")
-        return self.generate_batch(
-            [prompt] * n,
-            sampler=Sampler(temperature, top_k, top_p, min_p),
-            bars=bars,
-            seconds=seconds,
-            seeds=[(seed, i) for i in range(n)],
-            max_ids=max_ids,
-            constraints=constraints,
-            cache=cache,
-            weights=weights,
-        )
+        sampler, seeds = Sampler(temperature, top_k, top_p, min_p), [(seed, i) for i in range(n)]
+        length = {"bars": bars, "seconds": seconds, "max_ids": max_ids}
+        how = {"constraints": constraints, "cache": cache, "weights": weights}
+        scores = self.generate_batch([prompt] * n, sampler=sampler, seeds=seeds, **length, **how)
+        return [
+            provenance.attach(finish(score, prompt), provenance.of(self.origin, row, prompt, sampler=sampler, **length))
+            for score, row in zip(scores, seeds, strict=True)
+        ]
 
     def generate_batch(
         self,
@@ -131,4 +133,5 @@ def load(path: epath.PathLike, data: int = 1, model: int = 1) -> Model:
     devices = mesh.make(data, model)
     with mesh.use(devices):
         weights = checkpoint.load_params(found.path, params.abstract(parts.family.spec(parts.model)))
-    return Model(parts, weights, devices)
+    origin = {"model": provenance.fingerprint(found.path), "step": found.step}
+    return Model(parts, weights, devices, origin)

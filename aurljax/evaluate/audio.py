@@ -1,7 +1,7 @@
 """A preview one can hear: a small synthesizer in numpy, so that nothing has to be downloaded to listen to a score.
 
 Each note reads one period of a sound (a sum of harmonics below half the sample rate) at its own speed; a timbre says
-which harmonics, how they swell and fade, how many voices sing them. Controls are not played.
+which harmonics, how they swell and fade, how many voices sing them. Of the controls the pedal is played.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import wave
 
 import numpy as np
 
+from aurljax import atomic
 from aurljax.errors import UserError
+from aurljax.music import pedal
 from aurljax.music.score import Score
 
 RATE = 44_100  # samples per second
@@ -66,25 +68,24 @@ def timbre(program: int) -> Timbre:
 
 
 def save_wav(score: Score, path: str | os.PathLike) -> None:
-    """Writes `render(score)` as a 16-bit stereo WAV file; raises UserError if the path cannot be written."""
-    samples = np.round(render(score) * 32767).astype("<i2")
-    try:
-        with open(path, "wb") as file, wave.open(file, "wb") as out:
-            out.setnchannels(2)
-            out.setsampwidth(2)
-            out.setframerate(RATE)
-            out.writeframes(samples.tobytes())
-    except OSError as error:
-        raise UserError(f"{path}: the sound cannot be written there: {error.strerror}") from error
+    """Writes `render(score)` as a 16-bit stereo WAV file, whole or not at all; UserError if it cannot be written."""
+    sound = render(score)
+    with atomic.draft(path) as part, open(part, "wb") as file, wave.open(file, "wb") as out:
+        out.setnchannels(2)
+        out.setsampwidth(2)
+        out.setframerate(RATE)
+        out.setnframes(len(sound))
+        for at in range(0, len(sound), BLOCK):
+            out.writeframes(np.round(sound[at : at + BLOCK] * 32767).astype("<i2").tobytes())
 
 
 def render(score: Score) -> np.ndarray:
     """[samples, 2] float32 within -1..1, from the first note until the last faded; raises UserError without notes."""
     if not len(score):
         raise UserError("a score without notes has no sound: render one with notes")
-    start, end = score.seconds(score.onset), score.seconds(score.onset + score.duration)
+    start, end = score.seconds(score.onset), score.seconds(pedal.sounding(score))
     start, end = start - start.min(), end - start.min()
-    dry = np.zeros((2, int((end.max() + 2.5) * RATE)), np.float32)
+    out = np.zeros((2, int((end.max() + 2.5) * RATE)), np.float32)
     tracks = max(len(np.unique(score.track)), 2)
     for i, track in enumerate(np.unique(score.track)):
         pan = np.pi / 4 * (1 + 0.7 * (2 * i / (tracks - 1) - 1))  # from left to right, softly
@@ -94,9 +95,10 @@ def render(score: Score) -> np.ndarray:
             pitch, loud = int(score.pitch[row]), (score.velocity[row] / 127) ** 1.5
             played = _strike(pitch) if drum else _play(sound, pitch, end[row] - start[row])
             at = int(start[row] * RATE)
-            dry[:, at : at + len(played)] += sides * (loud * played)
-    out = dry + 0.35 * _reverberate(dry)
-    return (out * (PEAK / max(np.abs(out).max(), 1e-9))).T
+            out[:, at : at + len(played)] += sides * (loud * played)
+    _reverberate(out)
+    out *= PEAK / max(out.max(), -out.min(), 1e-9)
+    return out.T
 
 
 def _play(sound: Timbre, pitch: int, seconds: float) -> np.ndarray:
@@ -160,20 +162,19 @@ def _strike(pitch: int) -> np.ndarray:
     return played.astype(np.float32)
 
 
-def _reverberate(dry: np.ndarray) -> np.ndarray:
-    """[2, samples] the answer of a room of 1.3 s: convolution with fading noise, block by block."""
+def _reverberate(dry: np.ndarray, share: float = 0.35) -> None:
+    """Adds to dry [2, samples] the answer of a room of 1.3 s: convolution with fading noise, block by block, so that a
+    long piece needs no more memory than its own sound."""
     rng = np.random.default_rng(0)
     t = np.arange(BLOCK) / RATE
     answer = (rng.standard_normal((2, BLOCK)) * np.exp(-t / 0.19) * np.minimum(t / 0.02, 1)).astype(np.float32)
     answer = np.cumsum(answer, 1) * 0.02 + answer * 0.3  # darker than white
     answer -= answer.mean(1, keepdims=True)
-    answer /= np.sqrt((answer**2).sum(1, keepdims=True))
-    blocks = -(-dry.shape[1] // BLOCK)
-    padded = np.zeros((2, blocks * BLOCK), np.float32)
-    padded[:, : dry.shape[1]] = dry
-    spectra = np.fft.rfft(padded.reshape(2, blocks, BLOCK), 2 * BLOCK) * np.fft.rfft(answer, 2 * BLOCK)[:, None]
-    wet = np.fft.irfft(spectra).astype(np.float32)
-    out = np.zeros((2, blocks + 1, BLOCK), np.float32)
-    out[:, :-1] += wet[:, :, :BLOCK]
-    out[:, 1:] += wet[:, :, BLOCK:]
-    return out.reshape(2, -1)[:, : dry.shape[1]]
+    answer *= share / np.sqrt((answer**2).sum(1, keepdims=True))
+    room = np.fft.rfft(answer, 2 * BLOCK)
+    late = np.zeros((2, BLOCK), np.float32)  # what the block before still sounds
+    for at in range(0, dry.shape[1], BLOCK):
+        block = dry[:, at : at + BLOCK]
+        wet = np.fft.irfft(np.fft.rfft(block, 2 * BLOCK) * room).astype(np.float32)
+        block += (late + wet[:, :BLOCK])[:, : block.shape[1]]
+        late = wet[:, BLOCK:]

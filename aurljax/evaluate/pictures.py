@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aurljax import atomic
 from aurljax.errors import UserError
 from aurljax.music.score import Score
 
@@ -275,8 +276,9 @@ def load_matplotlib():
 
 
 def save(figure: Figure, path: str | os.PathLike) -> None:
-    """Writes a figure in the format of the name's ending; UserError where that cannot be."""
+    """Writes a figure in the format of the name's ending, whole or not at all; UserError where that cannot be."""
     try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
+        with atomic.draft(path) as part:
+            figure.savefig(part)
+    except ValueError as error:
         raise UserError(f"{path}: the picture cannot be written there: {error}") from error

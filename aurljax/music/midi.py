@@ -150,7 +150,8 @@ def _damaged(data: bytes, path: str | os.PathLike, limits: Limits, repairs: list
 def _hidden(data: bytes, score: Score, pressures: int) -> bool:
     """Whether a file has many more bytes than the rows that were read: notes that nothing ends are left out unsaid."""
     rows = pressures + 2 * len(score) + sum(map(len, (score.tempo, score.meter, score.key, score.controls)))
-    return len(data) > 200 + BYTES_PER_EVENT * rows + sum(len(t) + 16 for *_, t in score.texts)
+    said = (*score.meta.values(), *(text for *_, text in score.texts))
+    return len(data) > 200 + BYTES_PER_EVENT * rows + sum(len(text.encode()) + 16 for text in said)
 
 
 def _score(parsed: symusic.types.Score, repairs: list[str]) -> Score:

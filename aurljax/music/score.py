@@ -26,7 +26,7 @@ TEXT_KINDS = ("lyric", "marker")
 
 DEFAULT_USEC = 500_000
 DEFAULT_METER = (4, 4)
-META = ("title", "composer", "genre")
+META = ("title", "composer", "genre", "generated")  # fields of `meta` that a MIDI file holds
 
 
 def _table(dtype: np.dtype, rows=()) -> np.ndarray:

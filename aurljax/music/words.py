@@ -1,4 +1,4 @@
-"""What the words of a MIDI file say of the piece: its title, composer and genre; all other words are texts.
+"""What the words of a MIDI file say of the piece: title, composer, genre, how it was generated; all others are texts.
 
 A file has no fields for them. What a score's `meta` holds is written as markers ("Title: ..."), which `sort_out` reads
 back; of foreign files it also takes what their events of text, copyright and sequence name say plainly.
@@ -29,9 +29,9 @@ def sort_out(
 ) -> tuple[list[tuple[int, str, str]], dict[str, str]]:
     """(texts that remain, meta) of texts (tick, kind, text) in the order of the file and the name of its sequence.
 
-    A marker at tick 0 "Title: ...", "Composer: ..." or "Genre: ..." is that field, and "Composed by ..." is the composer
-    where it names no arranger, copyright or year; of several the first. Else the name of the sequence is the title, if
-    it is no stock word such as "untitled" or "Tempo track". What is not plain stays a text.
+    A marker at tick 0 "Title: ...", "Composer: ...", "Genre: ..." or "Generated: ..." is that field, and "Composed by ..."
+    is the composer where it names no arranger, copyright or year; of several the first. Else the name of the sequence is
+    the title, if it is no stock word such as "untitled" or "Tempo track". What is not plain stays a text.
     """
     rest, meta = [], {}
     for tick, kind, text in texts:

@@ -1,0 +1,1 @@
+"""From a generated score to the files a musician takes away."""
