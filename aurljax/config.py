@@ -18,6 +18,7 @@ from aurljax.data import packing, turns
 from aurljax.data.augment import Augment
 from aurljax.data.curriculum import Curriculum
 from aurljax.data.cuts import CUTS
+from aurljax.data.objective import Objective
 from aurljax.fields import (
     ConfigError,
     at_least,
@@ -68,6 +69,7 @@ class Data:
     preprocess: Preprocess = field(default_factory=Preprocess)  # of every split
     augment: Augment = field(default_factory=Augment)  # of the training split
     curriculum: Curriculum = field(default_factory=Curriculum)  # likewise
+    objective: Objective = field(default_factory=Objective)  # likewise
 
     def __post_init__(self) -> None:
         at_least(self, "data", length=2, batch=1)
@@ -248,8 +250,9 @@ class Parts(NamedTuple):
 
 
 def build(config: Config) -> Parts:
-    """Builds codec and family; UserError where either refuses a value."""
+    """Builds codec and family; UserError where either refuses a value or the data asks for what a codec cannot write."""
     codec = config.codec.make()
+    config.data.objective.check(codec)
     return Parts(config, codec, *config.model.make(codec, config.loss))
 
 

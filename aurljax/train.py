@@ -146,6 +146,9 @@ def train(
         if data.fell_back:
             progress.note(f"{data.fell_back:,} windows went without effects that made them too long for their rows; "
                           "to keep more room for them, raise data.augment.slack")  # fmt: skip
+        if data.shortened:
+            progress.note(f"{data.shortened:,} windows went without their last bars or without holes, which made them too "
+                          "long for their rows; to keep more room for them, raise data.objective.slack")  # fmt: skip
     return Outcome(at, stopped and at < run.steps, log.last)
 
 

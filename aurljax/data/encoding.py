@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aurljax.data import augment, order, windows
+from aurljax.data import augment, objective, order, windows
 from aurljax.data.augment import Augment, Plan
 from aurljax.data.corpus import Corpus
 from aurljax.data.example import Example
+from aurljax.data.objective import Asked, Objective
 from aurljax.data.recent import Recent
 from aurljax.music import preprocess
 from aurljax.music.preprocess import Preprocess
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from aurljax.music.score import Score
 
 PLAIN = Augment()  # no effect
+WRITTEN = Objective()  # no holes
 Encoded = tuple[np.ndarray, dict[str, np.ndarray]]  # ids [n], features [n] each
 
 
@@ -26,9 +28,10 @@ class Source:
     """The windows of a split of a corpus; what is drawn for one follows from (seed, epoch, window).
 
     A window that effects make longer than the room its row has for it is transposed only, and counted in `fell_back`;
-    one that is too long even so is cut at the last bar that fits, and counted in `cut`. `drawn` counts windows, `changed`
-    those that are not as written. Encoded windows without effects
-    are kept in memory up to `memory` bytes; that changes no result.
+    one that is too long even so is cut at the last bar that fits, and counted in `cut`. One that holes make too long goes
+    without its last bars, or where no hole fits without holes, and is counted in `shortened`. `drawn` counts windows,
+    `changed` those that are not as written. Encoded windows without effects and holes are kept in memory up to `memory`
+    bytes; that changes no result.
     """
 
     def __init__(
@@ -43,23 +46,27 @@ class Source:
         effects: Augment = PLAIN,
         memory: int = 256 << 20,
         cut: str = "tile",
+        objective: Objective = WRITTEN,
     ):
         self.corpus, self.codec, self.seed = corpus, codec, seed
         self.transpose, self.preprocess, self.effects = transpose, preprocess, effects
-        self.slack = effects.slack if effects.active else 0.0
-        self.windows = windows.load(corpus, codec, split, max(int(length / (1 + self.slack)), 2), preprocess, cut)
-        slots = np.ceil((self.windows.ids - 1) * (1 + self.slack)).astype(np.int64)
+        self.objective = objective
+        slack = effects.slack if effects.active else 0.0
+        self.windows = windows.load(corpus, codec, split, max(int(length / (1 + slack)), 2), preprocess, cut)
+        slack += objective.slack if objective.active else 0.0
+        slots = np.ceil((self.windows.ids - 1) * (1 + slack)).astype(np.int64)
         self.slots = np.minimum(slots, length)  # [W] kept for each window in its row
-        self.cut = self.fell_back = self.drawn = self.changed = 0
+        self.cut = self.fell_back = self.shortened = self.drawn = self.changed = 0
         self._scores, self._encoded = Recent(64 << 20), Recent(memory)
 
     def window(self, window: int, epoch: int | None = None, progress: float = 0.0) -> Encoded:
         """(ids [n], features) of a window as that epoch draws it at a share of the run; epoch None: as it is written."""
         plan = self.plan(window, epoch, progress)
+        kind = self.kind(window, epoch)
         self.drawn, self.changed = self.drawn + 1, self.changed + bool(plan)
-        if plan == _plain(plan):
+        if kind is None and plan == _plain(plan):
             return self._encoded.get((window, plan), lambda: self._encode(window, plan))
-        return self._encode(window, plan)  # no other epoch draws the same
+        return self._encode(window, plan, kind, epoch)  # no other epoch draws the same
 
     def plan(self, window: int, epoch: int | None, progress: float = 0.0) -> Plan:
         """What that epoch does to a window at a share of the run."""
@@ -72,22 +79,42 @@ class Source:
         drawn = augment.plan(score, self.effects, (self.seed, order.EFFECTS, epoch, window), progress)
         return ((("transpose", shift),) if shift else ()) + drawn
 
+    def kind(self, window: int, epoch: int | None) -> str | None:
+        """Over what that epoch draws holes in a window; None: no holes."""
+        return None if epoch is None or not self.objective.active else self.objective.kind(self._chance(window, epoch))
+
     def example(self, window: int, epoch: int, progress: float) -> Example:
-        """A window in words: where it comes from and what was done to it."""
-        w, plan = self.windows, self.plan(window, epoch, progress)
+        """A window in words: where it comes from, what was done to it, and what it asks."""
+        w, plan, kind = self.windows, self.plan(window, epoch, progress), self.kind(window, epoch)
         ids, done = self._fitting(window, plan)
-        piece = self.corpus.pieces[int(w.piece[window])].id
-        return Example(piece, (int(w.start[window]), int(w.stop[window])), self._score(window)[1], plan, done, ids)
+        asked = self._asked(window, done, kind, epoch) if kind else None
+        ids, stop = (asked.ids, asked.stop) if asked else (ids, int(w.stop[window]))
+        piece, bars = self.corpus.pieces[int(w.piece[window])].id, (int(w.start[window]), stop)
+        left_out = int(w.stop[window]) - stop
+        return Example(piece, bars, self._score(window)[1], plan, done, ids, kind, asked, left_out)
 
     def _score(self, window: int) -> tuple[Score, dict[str, int]]:
         """The preprocessed piece of a window, and the notes that cost."""
         piece = int(self.windows.piece[window])
         return self._scores.get(piece, lambda: preprocess.prepare(self.corpus[piece], self.preprocess))
 
-    def _encode(self, window: int, plan: Plan) -> Encoded:
+    def _chance(self, window: int, epoch: int) -> objective.Chance:
+        return objective.chance(self.seed, order.HOLES, epoch, window)
+
+    def _encode(self, window: int, plan: Plan, kind: str | None = None, epoch: int | None = None) -> Encoded:
         ids, done = self._fitting(window, plan)
         self.fell_back += done != plan
+        if kind:
+            asked = self._asked(window, done, kind, epoch)
+            self.shortened += asked is None or asked.stop < self.windows.stop[window]
+            ids = asked.ids if asked else ids
         return ids, self.codec.features(ids)
+
+    def _asked(self, window: int, done: Plan, kind: str, epoch: int) -> Asked | None:
+        """A window to which `done` was done with holes of a kind, in its room; None where no hole fits."""
+        w, score = self.windows, augment.apply(self._score(window)[0], done)
+        bars, room = (int(w.start[window]), int(w.stop[window])), int(self.slots[window]) + 1
+        return objective.masked(self.codec, score, bars, kind, self.objective.most, self._chance(window, epoch), room)
 
     def _fitting(self, window: int, plan: Plan) -> tuple[np.ndarray, Plan]:
         """(ids, what was done): all of the plan if its ids fit the window's room, else its transposition alone."""

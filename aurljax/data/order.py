@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 
-ORDER, SHIFT, EFFECTS, POOL, CYCLE, CORPUS, BUCKET = range(1, 8)  # what a number is for: no two draws share a key
+ORDER, SHIFT, EFFECTS, POOL, CYCLE, CORPUS, BUCKET, HOLES = range(1, 9)  # what a number is for: no two draws share a key
 
 
 def number(*key: int) -> int:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aurljax.data import objective as objectives
 from aurljax.data import order, packing, turns, windows
 from aurljax.data.augment import Augment
 from aurljax.data.batch import Batch, blank
 from aurljax.data.corpus import Corpus
 from aurljax.data.curriculum import Curriculum
-from aurljax.data.encoding import PLAIN, Source
+from aurljax.data.encoding import PLAIN, WRITTEN, Source
 from aurljax.data.example import Example
+from aurljax.data.objective import Objective
 from aurljax.data.timetable import Place, Timetable
 from aurljax.errors import UserError
 from aurljax.music.preprocess import Preprocess
@@ -34,8 +36,8 @@ class Dataset:
     always as many slots. `mixture` names further corpora and the share of the slots that each has. Every window of a
     corpus is drawn once in an epoch of its own, transposed by a number of semitones drawn from `transpose`
     (low <= 0 <= high), and given the effects of `effects`, whose schedules end at step `steps`. While a `curriculum`
-    lasts, rows are drawn from its pool, with replacement. `cut` is one of `cuts.CUTS`. In memory are kept `cache_bytes` of
-    encoded windows.
+    lasts, rows are drawn from its pool, with replacement. `cut` is one of `cuts.CUTS`. `objective` draws the windows that
+    have holes. In memory are kept `cache_bytes` of encoded windows.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class Dataset:
         buckets: tuple[int, ...] = (),
         mixture: Sequence[tuple[Corpus, float]] = (),
         cut: str = "tile",
+        objective: Objective = WRITTEN,
     ):
         low, high = transpose
+        objective.check(codec)
         if not low <= 0 <= high:
             raise UserError(f"transpose: ({low}, {high}) must hold 0, as (-5, 6) does")
         if batch < 1 or length < 2:
@@ -71,10 +75,11 @@ class Dataset:
         self.codec, self.split, self.length, self.batch_size, self.seed = codec, split, length, batch, seed
         self.transpose, self.shuffle, self.buckets = (low, high), shuffle, tuple(buckets)
         self.preprocess, self.effects, self.steps, self.curriculum = preprocess, effects, steps, curriculum
+        self.objective, self._weights = objective, objectives.weights(codec)
         lengths, self.shares = packing.lengths(length, self.buckets), turns.shares([share for _, share in mixture])
         memory = cache_bytes // len(self.shares)
         self.sources = [
-            Source(c, codec, split, length, _seed(seed, k), self.transpose, preprocess, effects, memory, cut)
+            Source(c, codec, split, length, _seed(seed, k), self.transpose, preprocess, effects, memory, cut, objective)
             for k, c in enumerate([corpus, *(c for c, _ in mixture)])
         ]
         self.timetable = Timetable(self.sources, self.shares, lengths, batch, seed, shuffle, steps, curriculum)
@@ -95,6 +100,11 @@ class Dataset:
         return sum(source.fell_back for source in self.sources)
 
     @property
+    def shortened(self) -> int:
+        """Windows so far that holes made too long, and that went without their last bars or without holes."""
+        return sum(source.shortened for source in self.sources)
+
+    @property
     def augmented(self) -> float:
         """Share of the windows so far that were transposed or given an effect."""
         return sum(source.changed for source in self.sources) / max(sum(source.drawn for source in self.sources), 1)
@@ -112,6 +122,7 @@ class Dataset:
             "preprocess": dataclasses.asdict(self.preprocess),
             "augment": dataclasses.asdict(self.effects),
             "curriculum": dataclasses.asdict(self.curriculum),
+            "objective": dataclasses.asdict(self.objective),
             **{n: getattr(self, n) for n in names},
         }
 
@@ -191,7 +202,7 @@ class Dataset:
                 ids, features = self.sources[place.source].window(window, place.epoch, progress)
                 slots = slice(at, at := at + len(ids) - 1)
                 out.tokens[r, slots], out.targets[r, slots] = ids[:-1], ids[1:]
-                out.weights[r, slots], out.segments[r, slots] = 1, segment
+                out.weights[r, slots], out.segments[r, slots] = self._weights[ids[1:]], segment
                 out.positions[r, slots] = np.arange(len(ids) - 1)
                 for name, values in features.items():
                     out.features[name][r, slots] = values[:-1]
@@ -209,7 +220,7 @@ def training(config: Config, codec: Codec, corpus: Corpus) -> Dataset:
     return Dataset(
         corpus, codec, "train", d.length, d.batch, seed=config.seed, transpose=d.transpose, preprocess=d.preprocess,
         effects=d.augment, steps=config.run.steps, curriculum=d.curriculum, buckets=d.buckets, cut=d.cut,
-        mixture=[(Corpus(path), share) for path, share in d.mixture],
+        mixture=[(Corpus(path), share) for path, share in d.mixture], objective=d.objective,
     )  # fmt: skip
 
 
