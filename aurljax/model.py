@@ -76,11 +76,11 @@ class Model:
             if value is not None and value <= 0:
                 raise UserError(f"{name} must be above 0, not {value}")
         sampler, seeds = Sampler(temperature, top_k, top_p, min_p), [(seed, i) for i in range(n)]
-        length = {"bars": bars, "seconds": seconds, "max_ids": max_ids}
-        how = {"constraints": constraints, "cache": cache, "weights": weights}
-        scores = self.generate_batch([prompt] * n, sampler=sampler, seeds=seeds, **length, **how)
+        asked = {"sampler": sampler, "bars": bars, "seconds": seconds, "max_ids": max_ids, "cache": cache, "weights": weights}
+        scores = self.generate_batch([prompt] * n, seeds=seeds, constraints=constraints, **asked)
+        asked["constraints"] = tuple(constraints) or None
         return [
-            provenance.attach(finish(score, prompt), provenance.of(self.origin, row, prompt, sampler=sampler, **length))
+            provenance.attach(finish(score, prompt), provenance.of(self.origin, row, prompt, **asked))
             for score, row in zip(scores, seeds, strict=True)
         ]
 
