@@ -76,7 +76,8 @@ class Model:
             if value is not None and value <= 0:
                 raise UserError(f"{name} must be above 0, not {value}")
         sampler, seeds = Sampler(temperature, top_k, top_p, min_p), [(seed, i) for i in range(n)]
-        asked = {"sampler": sampler, "bars": bars, "seconds": seconds, "max_ids": max_ids, "cache": cache, "weights": weights}
+        length = {"bars": bars, "seconds": seconds, "max_ids": max_ids}
+        asked = {"sampler": sampler, **length, "cache": cache, "weights": weights}
         scores = self.generate_batch([prompt] * n, seeds=seeds, constraints=constraints, **asked)
         asked["constraints"] = tuple(constraints) or None
         return [
