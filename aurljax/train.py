@@ -258,9 +258,9 @@ def begin(config: Config, stage: Stage, workdir: epath.Path, data: Dataset, prog
     """The state to go on from and its step: of the newest checkpoint of this stage, else its first; writes config.json."""
     parts, saved = stage.parts, checkpoint.steps(workdir / checkpoint.FOLDER)
     count = params.count(parts.family.spec(parts.model))
-    progress.note(f"{parts.family.name}, {count:,} parameters; {data.summary['tokens']:,} tokens in an epoch")
     if stage.name:
         progress.note(stage.line())
+    progress.note(f"{parts.family.name}, {count:,} parameters; {data.summary['tokens']:,} tokens in an epoch")
     resumed = bool(saved) and saved[-1] > stage.begin
     if resumed:
         found = checkpoint.describe(workdir / checkpoint.FOLDER / str(saved[-1]))
