@@ -26,10 +26,10 @@ from typing import Any
 
 import jax
 from etils import epath
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from aurljax import atomic, leftovers, retention
+from aurljax import atomic, leftovers, mesh, retention
 from aurljax.errors import UserError
 from aurljax.retention import Best, Retention
 from aurljax.state import State
@@ -60,12 +60,13 @@ class Checkpoints(contextlib.AbstractContextManager):
     """The checkpoints of a run that is writing them; one save at a time, in the background.
 
     The newest `keep` stay, those whose step is a multiple of `every`, the best by the metric `best`, and those that
-    `pin` names.
+    `pin` names. begin: the step that the stage begins after; that stays, and what was best until then is beaten by any.
     """
 
-    def __init__(self, workdir: epath.PathLike, keep: int, metadata: Mapping[str, Any], every: int = 0, best: str = ""):
+    def __init__(self, workdir: epath.PathLike, keep: int, metadata: Mapping[str, Any], every: int = 0, best: str = "",
+                 begin: int = 0):  # fmt: skip
         self.directory = epath.Path(workdir).resolve() / FOLDER
-        self._retention, self._metric, self._best = Retention(keep, every), best, None
+        self._retention, self._metric, self._best, self._begin = Retention(keep, every), best, None, begin
         self._metadata = dict(metadata)
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -93,20 +94,20 @@ class Checkpoints(contextlib.AbstractContextManager):
         """The best so far; a run killed between a commit and the word that it is the best gets that word now."""
         self._best = retention.read(self.directory)
         for step in steps(self.directory) if self._metric else ():
-            if step > (self._best.step if self._best else -1):
-                found = ocp.checkpointables_metadata(self.directory / str(step)).custom_metadata or {}
-                if better := self._better(step, found.get("metrics", {})):
-                    self._best = better
-                    self._name_best(better)
+            new = step > (self._best.step if self._best else -1)
+            if new and (better := self._better(step, told(self.directory / str(step)).get("metrics", {}))):
+                self._best = better
+                self._name_best(better)
         self.pin()
 
     def improves(self, metrics: Mapping[str, float]) -> bool:
         """Whether a checkpoint with these metrics would be the best."""
-        return self._better(-1, metrics) is not None
+        return self._better(self._begin + 1, metrics) is not None
 
     def _better(self, step: int, metrics: Mapping[str, float]) -> Best | None:
         value = metrics.get(retention.name(self._metric), math.nan)
-        new = not math.isnan(value) if self._best is None else self._best.beaten(self._metric, value)
+        old = None if self._best is None or self._best.step <= self._begin < step else self._best
+        new = not math.isnan(value) if old is None else old.beaten(self._metric, value)
         return Best(step, self._metric, value) if self._metric and new else None
 
     def _name_best(self, best: Best) -> None:
@@ -115,7 +116,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     def pin(self, *steps: int) -> None:
         """Keeps these steps, and the best, until it is called again."""
-        self._retention.pinned = {*steps, *([self._best.step] if self._best else [])}
+        self._retention.pinned = {self._begin, *steps, *([self._best.step] if self._best else [])}
         self._pins = steps
 
     def save(self, state: State, step: int, metrics: Mapping[str, float] | None = None) -> None:
@@ -146,6 +147,12 @@ class Checkpoints(contextlib.AbstractContextManager):
         if failure is not None:
             with _writing(self.directory):
                 raise failure
+
+    def settle(self) -> None:
+        """`wait`, for all processes together: what was saved can be read by each."""
+        self.wait()
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("checkpoints")
 
     def __exit__(self, *_: object) -> None:
         """Waits for the last save, then lets go of the folder."""
@@ -229,6 +236,18 @@ def load_params(path: epath.PathLike, abstract: Tree) -> Tree:
     return weights | _load_frozen(path, {name: tree for name, tree in abstract.items() if name in fixed})
 
 
+def told(path: epath.Path) -> Mapping[str, Any]:
+    """The metadata of a committed step, its digests written or not."""
+    with _reading(path):
+        return ocp.checkpointables_metadata(path).custom_metadata or {}
+
+
+def check_params(found: Saved, abstract: Tree) -> None:
+    """Refuses a checkpoint whose weights are not those of a family's whole tree, as `load_params` would; reads none."""
+    fixed = _leaves(found.path.parent / FROZEN)[FROZEN] if (found.path.parent / FROZEN).is_dir() else {}
+    _compare(found.path, "params", {**found.items["params"], **fixed}, _flat(abstract))
+
+
 def load_state(path: epath.PathLike, abstract: State) -> State:
     """The whole state of a run, on the mesh in force; the first leaf that does not fit is named."""
     path = find(path)
@@ -239,7 +258,7 @@ def load_state(path: epath.PathLike, abstract: State) -> State:
     loaded = _read(path, _parts(abstract.replace(guard=guard)))
     train = loaded.pop("train")
     begun = fresh_guard()  # what older checkpoints do not hold is as at the beginning
-    train["guard"] |= {name: jax.device_put(begun[name], _concrete(abstract.guard[name]).sharding) for name in later}
+    train["guard"] |= {name: jax.device_put(begun[name], mesh.concrete(abstract.guard[name]).sharding) for name in later}
     return State(**{"ema": {}} | loaded, **train, frozen=_load_frozen(path, abstract.frozen))
 
 
@@ -311,7 +330,7 @@ def _read(path: epath.Path, wanted: dict[str, Tree]) -> dict[str, Tree]:
     for item, leaves in flat.items():
         _compare(path, item, saved.get(item, {}), leaves)
     with _reading(path):
-        loaded = ocp.load_checkpointables(path, jax.tree.map(_concrete, flat))
+        loaded = ocp.load_checkpointables(path, mesh.concrete(flat))
     return {
         item: jax.tree.unflatten(jax.tree.structure(tree), [loaded[item][name] for name in flat[item]])
         for item, tree in wanted.items()
@@ -344,12 +363,6 @@ def _form(leaf: Any) -> str:
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.eval_shape(jax.random.key_data, leaf)
     return f"{leaf.dtype}{list(leaf.shape)}"
-
-
-def _concrete(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """The leaf laid out on the devices of the mesh in force, replicated where it has no sharding."""
-    spec = leaf.sharding.spec if leaf.sharding is not None else PartitionSpec()
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(jax.sharding.get_mesh(), spec))
 
 
 def _files(path: epath.Path, prefix: str = "") -> Iterator[str]:

@@ -151,7 +151,8 @@ def train(args: argparse.Namespace) -> None:
 
     cluster.join(args.coordinator, args.processes, args.process, args.join_timeout)
     outcome = train.train(config.load(args.config, args.overrides), args.workdir, sample=samples.write)
-    print(f"{args.workdir}: step {outcome.step}" + "".join(f", {k} {v:.4g}" for k, v in outcome.metrics.items()))
+    metrics = {k: v for k, v in outcome.metrics.items() if k != "step"}
+    print(f"{args.workdir}: step {outcome.step}" + "".join(f", {k} {v:.4g}" for k, v in metrics.items()))
 
 
 def report(args: argparse.Namespace) -> None:

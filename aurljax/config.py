@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aurljax import stages
 from aurljax.data import packing, turns
 from aurljax.data.augment import Augment
 from aurljax.data.curriculum import Curriculum
@@ -176,6 +177,7 @@ class Run:
     patience: int = 5  # measurements of each that it waits
     sample_every: int = 0
     samples: int = 4
+    init: str = ""  # a checkpoint whose weights a new run begins with; steps, optimizer and guards begin anew
     wandb: str = ""  # project of Weights & Biases to write metrics to as well
 
     def __post_init__(self) -> None:
@@ -209,7 +211,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Config:
-    """One run, hashable."""
+    """One run, hashable. stages: of those it has, one after the other, the names and whole configs."""
 
     seed: int = 0
     codec: Codec = field(default_factory=Codec)
@@ -221,6 +223,7 @@ class Config:
     run: Run = field(default_factory=Run)
     guard: Guard = field(default_factory=Guard)
     profile: Profile = field(default_factory=Profile)
+    stages: tuple[tuple[str, Config], ...] = ()
 
     def __post_init__(self) -> None:
         rows, parts, warmup, steps = self.data.batch, self.optim.accumulation, self.optim.warmup, self.run.steps
@@ -262,20 +265,21 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Config:
     for text in overrides:
         _override(tree, text)
     config = from_dict(tree)
-    build(config)  # refuses impossible codec and model values now, before data is opened
+    stages.build(config)  # refuses impossible codec and model values now, before data is opened
     return config
 
 
 def from_dict(tree: Mapping[str, Any]) -> Config:
     """A Config of nested plain values (the inverse of `to_dict`); fields left out take their defaults."""
     values: dict[str, Any] = {}
-    for name, value in {"codec": {}, "model": {}, **tree}.items():
+    base = {"codec": {}, "model": {}} | {name: value for name, value in tree.items() if name != "stages"}
+    for name, value in base.items():
         if name in SECTIONS:
             require(isinstance(value, Mapping), _NOT_A_VALUE.format(name))
             values[name] = _section(name, value, _family_name(tree))
         else:
             values[name] = coerce(name, value, _kind(name, _family_name(tree)))
-    return Config(**values)
+    return Config(**values, stages=stages.read(base, tree.get("stages", ()), from_dict))
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -286,6 +290,8 @@ def to_dict(config: Config) -> dict[str, Any]:
         tree[name] = {f.name: plain(getattr(section, f.name)) for f in fields(section)}
     tree["codec"]["options"] = {k: plain(v) for k, v in config.codec.options}
     tree["model"] = {"family": config.model.family} | {k: plain(v) for k, v in config.model.options}
+    if config.stages:
+        tree["stages"] = stages.written(tree, [(name, to_dict(c)) for name, c in config.stages])
     return tree
 
 
@@ -321,15 +327,19 @@ def _read(spec: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: get_config({argument}) failed: {error}") from error
 
 
-def _override(tree: dict[str, Any], text: str) -> None:
+def _override(tree: dict[str, Any], text: str, family: str = "") -> None:
     name, equals, value = text.removeprefix("--").removeprefix("config.").partition("=")
     require(bool(equals), f"override {text} has no value; write {name}=VALUE")
     require(name not in SECTIONS, _NOT_A_VALUE.format(name))
+    family = family or _family_name(tree)
+    if name.startswith("stages."):
+        stage, field = stages.named(tree, name)
+        return _override(stage, f"{field}={value}", family)
     section, _, leaf = name.rpartition(".")
     if section == "codec.options":  # the codec itself refuses unknown options
         tree.setdefault("codec", {}).setdefault("options", {})[leaf] = literal(value)
         return
-    kind = _kind(name, _family_name(tree))
+    kind = _kind(name, family)
     target = tree
     for part in filter(None, section.split(".")):
         target = target.setdefault(part, {})

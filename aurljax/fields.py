@@ -116,6 +116,28 @@ def nearest_multiple(number: int, of: int) -> int:
     return max(of, round(number / of) * of)
 
 
+def merge(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`tree` with the leaves that `changes` has in place of its own."""
+
+    def one(old: Any, new: Any) -> Any:
+        return merge(old, new) if isinstance(old, Mapping) and isinstance(new, Mapping) else new
+
+    return {**tree, **{name: one(tree.get(name), value) for name, value in changes.items()}}
+
+
+def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves of `new` that are not those of `old`: `merge(old, changed(old, new)) == new` where both have the same
+    names."""
+    found = {}
+    for name, value in new.items():
+        if isinstance(value, Mapping) and isinstance(old.get(name), Mapping):
+            if inner := changed(old[name], value):
+                found[name] = inner
+        elif name not in old or old[name] != value:
+            found[name] = value
+    return found
+
+
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested values by their dotted names, in the order they stand."""
     found = {}

@@ -33,6 +33,7 @@ def inspect(path: epath.PathLike) -> dict[str, Any]:
         "checkpoint": str(found.path),
         "step": found.step,
         "fingerprint": provenance.fingerprint(found.path),
+        "stage": meta.get("stage"),
         "config": {k: {"value": v, "default": usual.get(k)} for k, v in own.items() if v != usual.get(k)},
         "code": meta.get("code"),
         "packages": meta.get("versions", {}),
@@ -65,6 +66,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     """The same for people."""
     code, device, codec = found["code"], found["device"], found["codec"]
     out = [f"{found['checkpoint']}: step {found['step']:,}, fingerprint {found['fingerprint']}"]
+    if stage := found["stage"]:
+        out[0] += f" (stage {stage['number'] + 1} of {stage['of']}, {stage['name']}, begun after step {stage['begin']:,})"
     rows = [(k, f"{json.dumps(v['value'])}  (default {json.dumps(v['default'])})") for k, v in found["config"].items()]
     out += _table("config, where it is not the default", rows)
     out += _table("what made it", [("code", _code(code)), ("device", _device(device)), *found["packages"].items()])

@@ -50,7 +50,8 @@ def line(step: int, steps: int, values: Mapping[str, float], left: float | None,
     words = [f"step={step}/{steps}"]
     words += [f"epoch={values['epoch']:.2f}"] if "epoch" in values else []
     words += [f"eta={clock(left).replace(' ', '')}"] if left is not None else []
-    names = [n for n in FIRST if n in values] + [n for n in values if n not in (*FIRST, "epoch", "step")]
+    words += [f"stage={values['stage']:.0f}"] if "stage" in values else []
+    names = [n for n in FIRST if n in values] + [n for n in values if n not in (*FIRST, "epoch", "stage", "step")]
     words += [f"{name}={shown(name, values[name])}" for name in names]
     return " ".join(words + ([f"sample={sample}"] if sample else []))
 

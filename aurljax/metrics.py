@@ -17,7 +17,7 @@ from aurljax.meter import Meter
 from aurljax.progress import Progress
 
 FILE = "metrics.jsonl"
-SHOWN = ("loss", "accuracy", "valid_loss", "mfu")
+SHOWN = ("stage", "loss", "accuracy", "valid_loss", "mfu")
 
 
 class Writer:
@@ -68,15 +68,18 @@ class Log(contextlib.AbstractContextManager):
     """Metrics on their way from the devices, fetched one push late: the loop never waits for a step in flight.
 
     `meter` adds to each record of a training step what the step itself does not know; `board` is one more place to write.
+    Anomalies are looked for in the records after step `begin`.
     """
 
     def __init__(
-        self, workdir: epath.Path, start: int, steps: int, progress: Progress, meter: Meter, board: Any = None
-    ):
+        self, workdir: epath.Path, start: int, steps: int, progress: Progress, meter: Meter, board: Any = None,
+        begin: int = 0,
+    ):  # fmt: skip
         self.last: dict[str, float] = {}
         self.sample = ""  # path of the last sample
         self._writer = Writer(workdir, start, board) if jax.process_index() == 0 else None
-        self._watch = Watch(read(workdir)) if self._writer else None
+        earlier = [record for record in read(workdir) if record["step"] > begin]
+        self._watch = Watch(earlier) if self._writer else None
         self._progress, self._steps, self._meter, self._waiting = progress, steps, meter, []
 
     def push(self, at: int, metrics: Mapping[str, jax.Array | float], prefix: str = "") -> None:

@@ -136,15 +136,22 @@ def most(cost: Callable[[int], float], budget: float) -> int:
 
 
 def run(config: Config, memory: float | None = None, as_json: bool = False) -> None:
-    """Prints a plan and, for `memory` bytes a device, the largest batch that fits."""
-    found = make(config)
-    fits = None if memory is None else largest(config, memory)
-    if as_json:
-        print(json.dumps(dataclasses.asdict(found) | ({} if fits is None else {"fits": dataclasses.asdict(fits)})))
-        return
-    print("\n".join(found.lines()))
-    if fits is not None:
-        print(f"{size(memory)} a device hold data.batch={fits.batch} ({size(fits.peak)}, {fits.tokens:,} ids a step)")
+    """Prints a plan, of each stage if there are several, and, for `memory` bytes a device, the largest batch that fits."""
+    for name, chosen in config.stages or (("", config),):
+        found = make(chosen)
+        fits = None if memory is None else largest(chosen, memory)
+        if as_json:
+            stage = {"stage": name} if name else {}
+            more = {} if fits is None else {"fits": dataclasses.asdict(fits)}
+            print(json.dumps(stage | dataclasses.asdict(found) | more))
+            continue
+        if name:
+            print(f"stage {name}, {chosen.run.steps:,} steps")
+        print("\n".join(found.lines()))
+        if fits is not None:
+            print(
+                f"{size(memory)} a device hold data.batch={fits.batch} ({size(fits.peak)}, {fits.tokens:,} ids a step)"
+            )
 
 
 def _shards(tree) -> list[tuple[int, int]]:

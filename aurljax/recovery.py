@@ -8,12 +8,12 @@ rest on is in State.guard, so a run killed at any moment takes the same ones aga
     rollbacks   how often the run has gone back
     candidate   step of the newest checkpoint that the schedule made outside a row of skipped updates
     anchor      step of the checkpoint to go back to: the candidate, once samples made since have been found healthy,
-                or at once where samples are not watched; 0 is the state the run began with
+                or at once where samples are not watched; `begin` is the state the run, or the stage, began with
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -27,17 +27,21 @@ from aurljax.errors import UserError
 from aurljax.progress import Progress
 from aurljax.state import State
 
+First = Callable[[], State]
+
 
 class Recovery:
-    """Watches a run from the state it begins with; samples only if there is a judge of them."""
+    """Watches a run from a state on; `first` gives the one that it began with. Samples only if there is a judge of them."""
 
     def __init__(
-        self, parts: Parts, checkpoints: Checkpoints, progress: Progress, now: State, judge: Judge | None = None
-    ):
+        self, parts: Parts, checkpoints: Checkpoints, progress: Progress, now: State, first: First,
+        judge: Judge | None = None,
+    ):  # fmt: skip
         self._judge, self._proved = judge, -1  # the step of the last good sample
         guard = parts.config.guard
         self._patience, self._rollbacks, self._backoff = guard.patience, guard.rollbacks, guard.backoff
-        self._parts, self._after = parts, guard.samples_after
+        self._parts, self._first, self._begin = parts, first, int(now.guard["begin"])
+        self._after = self._begin + guard.samples_after
         self._checkpoints, self._progress = checkpoints, progress
         # Of the step before, fetched when the next is dispatched: a step in flight is not waited for.
         self._in_a_row: Any = int(now.guard["in_a_row"])
@@ -78,7 +82,7 @@ class Recovery:
                 f"step {at}: {why}{again}; lower optim.learning_rate or lengthen optim.warmup and start in a new folder, "
                 "or raise guard.rollbacks to go on from the last checkpoint"
             )
-        self._checkpoints.wait()
+        self._checkpoints.settle()
         for leaf in jax.tree.leaves(now):  # a device may not hold two states
             leaf.delete()
         good = self._load()
@@ -119,13 +123,13 @@ class Recovery:
         self._checkpoints.pin(self._anchor, self._candidate)
 
     def _load(self) -> State:
-        if self._anchor == 0:
-            return state.new(self._parts)
+        if self._anchor == self._begin:
+            return self._first()
         path = self._checkpoints.directory / str(self._anchor)
         return checkpoint.load_state(path, state.abstract(self._parts))
 
     def _where(self) -> str:
-        return str(self._checkpoints.directory / str(self._anchor)) if self._anchor else "the beginning"
+        return str(self._checkpoints.directory / str(self._anchor)) if self._anchor > self._begin else "the beginning"
 
 
 def _set(now: State, **values: float) -> State:

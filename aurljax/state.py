@@ -48,39 +48,44 @@ def optimizer(parts: Parts, scale: jax.Array | float = 1.0) -> optax.GradientTra
     return optim.make(parts.config.optim, parts.config.run.steps, spec, labels, scale)
 
 
-def create(parts: Parts, key: jax.Array) -> State:
-    """A new state under the mesh in force; jit it, or `jax.eval_shape` it (see `abstract`)."""
+def create(parts: Parts, key: jax.Array, begin: int = 0, given: Tree = None) -> State:
+    """A new state under the mesh in force; jit it, or `jax.eval_shape` it (see `abstract`).
+
+    begin: the step before its first one. given: the family's whole tree of weights; None: they are drawn.
+    """
     spec, _, frozen = split(parts)
     draw, run = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
-    weights = params.init(spec, draw)
+    weights = params.init(spec, draw) if given is None else {name: given[name] for name in spec}
     return State(
         params=weights,
         opt_state=optimizer(parts).init(weights),
         ema=jax.tree.map(jnp.copy, weights) if averaging.kept(parts.config.optim) else {},
-        step=jnp.zeros((), jnp.int32),
+        step=jnp.asarray(begin, jnp.int32),
         key=run,
-        guard=guard(),
-        frozen=params.init(frozen, draw),
+        guard=guard(begin),
+        frozen=params.init(frozen, draw) if given is None else {name: given[name] for name in frozen},
     )
 
 
-def guard() -> dict[str, jax.Array]:
-    """What the guards of a run remember, at its beginning; the last four are those of `aurljax.recovery`."""
-    zero = jnp.zeros((), jnp.int32)
+def guard(begin: int = 0) -> dict[str, jax.Array]:
+    """What the guards of a run remember, at its beginning; those after `begin` are those of `aurljax.recovery`."""
+    zero, step = jnp.zeros((), jnp.int32), jnp.asarray(begin, jnp.int32)
     return {
+        "begin": step,  # the step before its first one: not 0 in a later stage
         "skipped": zero,  # batches that left no trace in the weights
         "in_a_row": zero,  # of them, until now
         "norm": jnp.zeros((), jnp.float32),  # running mean of the gradient's norm over updates
         "scale": jnp.ones((), jnp.float32),
         "rollbacks": zero,
-        "candidate": zero,
-        "anchor": zero,
+        "candidate": step,
+        "anchor": step,
     }
 
 
-def new(parts: Parts) -> State:
-    """The state at step 0, by the config's seed."""
-    return jax.jit(lambda key: create(parts, key))(jax.random.key(parts.config.seed))
+def new(parts: Parts, begin: int = 0, given: Tree = None) -> State:
+    """The state at step `begin`, by the config's seed, with weights of its own or those `given`, which are used up."""
+    made = jax.jit(lambda key, given: create(parts, key, begin, given), donate_argnums=1)
+    return made(jax.random.key(parts.config.seed), given)
 
 
 def abstract(parts: Parts) -> State:

@@ -29,18 +29,20 @@ def train_step(parts: Parts) -> Callable[[State, Tree], tuple[State, Metrics]]:
     family, model, config = parts.family, parts.model, parts.config
 
     def step(state: State, batch: Tree) -> tuple[State, Metrics]:
+        now = state.step - state.guard["begin"]
+
         def gradient(part: Tree, key: jax.Array) -> tuple[Tree, Any]:
             def loss(params: Tree) -> tuple[jax.Array, Any]:
-                return family.loss(model, {**params, **state.frozen}, part, key, state.step)
+                return family.loss(model, {**params, **state.frozen}, part, key, now)
 
             return jax.grad(loss, has_aux=True)(state.params)
 
-        key = jax.random.fold_in(state.key, state.step)
+        key = jax.random.fold_in(state.key, now)
         grads, aux = accumulate(gradient, batch, key, config.optim.accumulation)
         metrics = means(aux.metrics)
         grads = jax.tree.map(lambda g: g / metrics["weight"], grads)
         norm = optax.tree.norm(grads)
-        count = state.step - state.guard["skipped"]  # updates made before this one
+        count = now - state.guard["skipped"]  # updates made before this one
         fine = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm) & ~spike(config.guard, state.guard, count, norm)
 
         scale = state.guard["scale"]

@@ -8,20 +8,35 @@ would have had.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from etils import epath
 
-from aurljax import atomic, board, checkpoint, code, collapse, machine, mesh, params, retention, state, step
+from aurljax import (
+    atomic,
+    beginning,
+    board,
+    checkpoint,
+    code,
+    collapse,
+    machine,
+    mesh,
+    params,
+    retention,
+    stages,
+    state,
+    step,
+)
 from aurljax.checkpoint import Checkpoints
 from aurljax.clock import Clock
-from aurljax.config import Config, Parts, Run, build, differences, from_dict, to_dict
+from aurljax.config import Config, Parts, Run, differences, from_dict, to_dict
 from aurljax.data import pipeline
 from aurljax.data.corpus import Corpus, CorpusError
 from aurljax.data.pipeline import Dataset
@@ -38,6 +53,7 @@ from aurljax.profiling import Trace
 from aurljax.progress import Progress
 from aurljax.recovery import Recovery
 from aurljax.report.live import Reporter
+from aurljax.stages import Stage
 from aurljax.state import State
 from aurljax.stopping import Stopping
 
@@ -57,43 +73,76 @@ class Outcome:
 def train(
     config: Config, workdir: epath.PathLike, sample: Sample | None = None, progress: Progress | None = None
 ) -> Outcome:
-    """Trains until run.steps, from the newest checkpoint of `workdir` if it has one.
+    """Trains until run.steps, or through all stages, from the newest checkpoint of `workdir` if it has one.
 
     `sample` is called every run.sample_every steps with the weights that generation would use. SIGTERM and ctrl-C save
-    and return; so does the end by run.stop_on. UserError: an impossible config or mesh, a missing corpus or split (if it
-    goes away later, the state is saved), a folder of another model, of another run at work or not writable, a damaged
-    checkpoint, a loss or samples that going back does not mend.
+    and return; run.stop_on ends a stage. UserError: an impossible config or mesh, a missing corpus or split (if it goes
+    away later, the state is saved), a folder of another model, of another run at work or not writable, a damaged
+    checkpoint, weights to begin with that do not fit, a loss or samples that going back does not mend.
     """
-    parts, run, workdir = build(config), config.run, epath.Path(workdir)
-    if run.sample_every and sample is None:
+    built, workdir = stages.build(config), epath.Path(workdir)
+    if sample is None and any(parts.config.run.sample_every for _, parts in built):
         raise ValueError("run.sample_every is set: train() needs a `sample` function")
     with contextlib.ExitStack() as stack:
         stack.enter_context(mesh.use(mesh.make(config.mesh.data, config.mesh.model, config.mesh.replica)))
-        check(parts)
-        if run.wandb:
-            board.load(run.wandb)
-        data, valid = datasets(parts)
-        progress = progress or Progress(run.steps, None if jax.process_index() == 0 else io.StringIO())
+        for _, parts in built:
+            check(parts)
+        if config.run.wandb:
+            board.load(config.run.wandb)
+        data = [datasets(parts) for _, parts in built]
+        if config.run.init and not checkpoint.steps(workdir / checkpoint.FOLDER):
+            beginning.check(built[0][1])
         stack.enter_context(Lock(workdir))
+        number, begun, newest = beginning.where(workdir, len(built))
+        steps = [parts.config.run.steps for _, parts in built]
+        stream = None if jax.process_index() == 0 else io.StringIO()
+        progress = progress or Progress(begun + sum(steps[number:]), stream)
+        trace = stack.enter_context(Trace(workdir, config.profile, newest, progress))
+        session = Session(config, workdir, sample, progress, stack.enter_context(Interruption()), trace)
+        for i, (name, parts) in list(enumerate(built))[number:]:
+            stage = Stage(i, len(built), name, parts, begun, sum(steps[i + 1 :]))
+            ended = train_stage(session, stage, *data[i])
+            begun = ended.step
+            if ended.stopped:
+                break
+        return ended
+
+
+class Session(NamedTuple):
+    """What all stages of a run share."""
+
+    config: Config
+    workdir: epath.Path
+    sample: Sample | None
+    progress: Progress
+    interruption: Interruption
+    trace: Trace
+
+
+def train_stage(session: Session, stage: Stage, data: Dataset, valid: Dataset | None) -> Outcome:
+    """The one loop, of a whole run or of one of its stages."""
+    (config, workdir, sample, progress, interruption, trace), parts, run = session, stage.parts, stage.parts.config.run
+    with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(
-            Checkpoints(workdir, run.keep, describe(parts, data), run.keep_every, run.best)
+            Checkpoints(workdir, run.keep, describe(stage, data), run.keep_every, run.best, stage.begin)
         )
-        now, start = begin(parts, workdir, data, progress)
-        stopping = Stopping(run.stop_on, run.patience, [r for r in metrics_of(workdir) if r["step"] <= start])
-        last = start if stopping.over else run.steps
-        batches = data.iterate(start, last, jax.process_index(), jax.process_count()) if start < last else ()
+        now, start = begin(config, stage, workdir, data, progress)
+        records = [r for r in metrics_of(workdir) if stage.begin < r["step"] <= start]
+        stopping = Stopping(run.stop_on, run.patience, records)
+        left = 0 if stopping.over else stage.end - start
+        begun = start - stage.begin  # data are addressed by the steps of the stage
+        batches = data.iterate(begun, begun + left, jax.process_index(), jax.process_count()) if left > 0 else ()
         feed = stack.enter_context(Feed(batches))
-        meter, remote = Meter(parts, data, feed), None
+        meter, remote = Meter(stage, data, feed), None
         if jax.process_index() == 0:
             progress.keep(Journal(workdir))
-            remote = board.Board(config, workdir, start) if run.wandb else None
-        log = stack.enter_context(Log(workdir, start, run.steps, progress, meter, remote))
+            remote = board.Board(config, workdir, start) if config.run.wandb else None
+        log = stack.enter_context(Log(workdir, start, stage.last, progress, meter, remote, stage.begin))
         reporter = Reporter(workdir, progress)
-        trace = stack.enter_context(Trace(workdir, config.profile, start, progress))
-        recovery = Recovery(parts, checkpoints, progress, now, judge(parts, data, progress))
-        interruption = stack.enter_context(Interruption())
+        first = functools.partial(beginning.first, stage, workdir)
+        recovery = Recovery(parts, checkpoints, progress, now, first, judge(stage, data, progress))
         train_step, eval_step = step.train_step(parts), step.eval_step(parts)
-        if start >= last:
+        if left <= 0 and stage.number + 1 == stage.of:
             why = stopping.line() if stopping.over else "raise run.steps to go on"
             progress.note(f"step {start} is reached; {why}")
 
@@ -112,7 +161,7 @@ def train(
                 now, metrics = train_step(now, mesh.place(batch))
             trace.done(at, metrics["loss"])
             now = recovery.watch(now, at, metrics["in_a_row"])
-            record = at % run.log_every == 0 or at == run.steps
+            record = at % run.log_every == 0 or at == stage.end
             meter.count(at, batch, metrics["loss"], record)
             if record:
                 log.push(at, metrics)
@@ -128,14 +177,14 @@ def train(
             stopped = interruption.reached(at)
             stopping.update(measured)
             scheduled = due(at, run.checkpoint_every) or checkpoints.improves(measured)
-            scheduled |= at == run.steps or stopping.over
+            scheduled |= at == stage.end or stopping.over
             scheduled |= due(at, run.log_every) and clock.due()
             if scheduled or stopped or recovery.went_back(at):
                 log.flush()  # what a checkpoint stands for is on disk before it
                 now = recovery.saving(now, at, scheduled)
                 checkpoints.save(now, at, measured)
                 clock.reset()
-            if at == run.steps or stopped or stopping.over:
+            if at == stage.end or stopped or stopping.over:
                 reporter.update(log, last=True)
             if stopped:
                 progress.note(f"stopped at step {at} and saved; the same command goes on from there")
@@ -149,7 +198,8 @@ def train(
         if data.shortened:
             progress.note(f"{data.shortened:,} windows went without their last bars or without holes, which made them too "
                           "long for their rows; to keep more room for them, raise data.objective.slack")  # fmt: skip
-    return Outcome(at, stopped and at < run.steps, log.last)
+        checkpoints.settle()  # the next stage reads it
+    return Outcome(at, stopped and at < stage.last, log.last)
 
 
 def check(parts: Parts) -> None:
@@ -174,8 +224,9 @@ def datasets(parts: Parts) -> tuple[Dataset, Dataset | None]:
     return data, pipeline.held_out(config, parts.codec, corpus) if config.run.eval_every else None
 
 
-def judge(parts: Parts, data: Dataset, progress: Progress) -> collapse.Judge | None:
+def judge(stage: Stage, data: Dataset, progress: Progress) -> collapse.Judge | None:
     """The judge of a run's samples by its held-out pieces, if it comes to judge any."""
+    parts = stage.parts
     run, after, corpus = parts.config.run, parts.config.guard.samples_after, data.sources[0].corpus
     if not (run.sample_every and after and run.steps >= max(after, run.sample_every)):
         return None
@@ -183,13 +234,13 @@ def judge(parts: Parts, data: Dataset, progress: Progress) -> collapse.Judge | N
         progress.note(f"samples are not judged: {corpus.path} has no held-out pieces to compare them with")
         return None
     found = collapse.of(collapse.windows(pipeline.held_out(parts.config, parts.codec, corpus)))
-    progress.note(f"from step {after} on, samples are held to {found.line()}")
+    progress.note(f"from step {stage.begin + after} on, samples are held to {found.line()}")
     return found
 
 
-def describe(parts: Parts, data: Dataset) -> dict[str, Any]:
-    """The metadata of every checkpoint of this run."""
-    codec = parts.codec
+def describe(stage: Stage, data: Dataset) -> dict[str, Any]:
+    """The metadata of every checkpoint of this stage; its config is whole."""
+    parts, codec = stage.parts, stage.parts.codec
     return {
         "config": to_dict(parts.config),
         "codec": {
@@ -202,25 +253,33 @@ def describe(parts: Parts, data: Dataset) -> dict[str, Any]:
         "code": code.version(),
         "versions": code.packages(),
         "device": machine.describe(),
+        **stage.record,
     }
 
 
-def begin(parts: Parts, workdir: epath.Path, data: Dataset, progress: Progress) -> tuple[State, int]:
-    """The state to go on from and its step: of the newest checkpoint, else new; writes config.json."""
-    tree, saved = to_dict(parts.config), checkpoint.steps(workdir / checkpoint.FOLDER)
+def begin(config: Config, stage: Stage, workdir: epath.Path, data: Dataset, progress: Progress) -> tuple[State, int]:
+    """The state to go on from and its step: of the newest checkpoint of this stage, else its first; writes config.json."""
+    parts, saved = stage.parts, checkpoint.steps(workdir / checkpoint.FOLDER)
     count = params.count(parts.family.spec(parts.model))
+    if stage.name:
+        progress.note(stage.line())
     progress.note(f"{parts.family.name}, {count:,} parameters; {data.summary['tokens']:,} tokens in an epoch")
-    if saved:
+    resumed = bool(saved) and saved[-1] > stage.begin
+    if resumed:
         found = checkpoint.describe(workdir / checkpoint.FOLDER / str(saved[-1]))
         same_run(found, parts, workdir)
         progress.note(f"going on from {found.path}")
-        if changed := differences(_with_defaults(found), tree):
+        if changed := differences(_with_defaults(found), to_dict(parts.config)):
             progress.note(f"changed since: {'; '.join(changed)}")
         for corpus in strangers(found, data):
             progress.note(f"the corpus {corpus.path} is not what step {found.step} was trained on")
+    elif source := beginning.origin(stage, workdir):
+        progress.note(f"beginning with the weights of {source}")
     if jax.process_index() == 0:
-        atomic.write(workdir / "config.json", json.dumps(tree, indent=2) + "\n")
-    return (checkpoint.load_state(found.path, state.abstract(parts)), found.step) if saved else (state.new(parts), 0)
+        atomic.write(workdir / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
+    if resumed:
+        return checkpoint.load_state(found.path, state.abstract(parts)), found.step
+    return beginning.first(stage, workdir), stage.begin
 
 
 def strangers(found: checkpoint.Saved, data: Dataset) -> list[Corpus]:

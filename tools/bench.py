@@ -2,11 +2,14 @@
 
     python tools/bench.py codec MIDI_FOLDER       score -> ids -> score, features; one core
     python tools/bench.py ingest MIDI_FOLDER      files/s beside symusic's bare parse
-    python tools/bench.py train --size small      one optimizer step
+    python tools/bench.py train --size small      one optimizer step; medium: --batch 4 --length 1024
     python tools/bench.py decode --size small --batch 8 --new 512 [--plain]
     python tools/bench.py data-wait CORPUS        the share of a training step spent waiting for its batch
+    python tools/bench.py --against BENCHMARKS.md [--peer DIR] [--only TEXT] [--pairs 3]
+                                                  runs the rows of a table again and marks what fell (tools/against.py)
 
-Sizes are those of configs/decoder.py. `--plain` decodes without grammar and features, as peers do.
+Sizes are those of configs/decoder.py, and `medium`: base with 8 layers. `--plain` decodes without grammar and features, as
+peers do.
 """
 
 from __future__ import annotations
@@ -90,8 +93,10 @@ def ingest(args: argparse.Namespace) -> dict:
 def _parts(args: argparse.Namespace):
     from aurljax import config
 
-    tree = config.to_dict(config.load(f"{ROOT}/configs/decoder.py:{args.size}"))
+    medium = args.size == "medium"
+    tree = config.to_dict(config.load(f"{ROOT}/configs/decoder.py:{'base' if medium else args.size}"))
     tree["model"] |= {"dtype": args.dtype, "scan": False, "remat": False, "dropout": 0.0}
+    tree["model"] |= {"layers": 8} if medium else {}
     tree["data"] |= {"length": args.length, "batch": args.batch}
     tree["optim"] |= {"accumulation": 1}
     return config.build(config.from_dict(tree))
@@ -205,7 +210,11 @@ def _endless():
 def main(argv: list[str] | None = None) -> int:
     """Runs one measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser.add_argument("--against", metavar="FILE.md", type=Path, help="rerun the rows of its table")
+    parser.add_argument("--peer", metavar="DIR", help="what $PEER means in those rows")
+    parser.add_argument("--only", metavar="TEXT", default="", help="only rows whose command holds it")
+    parser.add_argument("--pairs", type=int, default=3, help="runs of each, in turn with its peer (3)")
+    commands = parser.add_subparsers(dest="command")
     for run in (codec, ingest, data_wait):
         c = commands.add_parser(run.__name__.replace("_", "-"), help=run.__doc__, description=run.__doc__)
         c.add_argument("folder")
@@ -221,6 +230,12 @@ def main(argv: list[str] | None = None) -> int:
     commands.choices["decode"].add_argument("--segments", type=int, default=4)
     commands.choices["decode"].add_argument("--plain", action="store_true")
     args = parser.parse_args(argv)
+    if args.against:
+        import against
+
+        return against.rerun(args.against, args.peer, args.only, args.pairs)
+    if args.command is None:
+        parser.error("name what to measure, or --against FILE.md")
     found = args.run(args)
     print(
         json.dumps({"bench": args.command} | {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()})

@@ -34,7 +34,7 @@ PANELS: tuple[tuple[str, str, bool, tuple[tuple[str, str], ...]], ...] = (
     ("Samples, per piece", "", False, (("sample_notes", "notes"), ("sample_bars", "bars"), ("sample_pitches", "pitches"))),
 )  # fmt: skip
 UNSHOWN = ("step", "epoch", "weight", "skipped", "in_a_row", "windows", "augmented", "device_memory_peak",
-           "valid_weight")  # fmt: skip
+           "valid_weight", "stage")  # fmt: skip
 
 
 def write(workdirs: Sequence[epath.PathLike], out: epath.PathLike) -> epath.Path:
@@ -102,6 +102,7 @@ def _chart(panel: Any, found: Sequence[Run], names: Sequence[str]) -> Chart:
             colour = (r if len(found) > 1 else k) % COLOURS
             lines.append(Line(label, colour, steps, values, bold=key.startswith("valid_")))
     marks = [(a.step, a.text) for run in found for a in run.anomalies if a.kind == "spike"] if title == "Loss" else []
+    marks += [mark for run in found for mark in run.beginnings]
     return Chart(title, unit, lines, logarithmic, marks)
 
 
@@ -125,7 +126,7 @@ def _lead(found: Sequence[Run]) -> str:
 def _facts(run: Run) -> dict[str, str]:
     """The headline figures of a run."""
     steps, valid = series(run.records, "valid_loss")
-    facts = {"step": f"{run.step:,} of {run.config['run.steps']:,}"}
+    facts = {"step": f"{run.step:,} of {run.steps:,}"}
     for key, label, unit in (("epoch", "epochs", ""), ("loss", "training loss", "")):
         if (value := run.last(key)) is not None:
             facts[label] = number(value, unit)

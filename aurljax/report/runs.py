@@ -40,11 +40,20 @@ class Run:
     records: Sequence[Mapping[str, float]]
     anomalies: Sequence[Anomaly]
     samples: Sequence[Sample]
+    steps: int  # planned
 
     @property
     def step(self) -> int:
         """The last step with a record."""
         return int(self.records[-1]["step"]) if self.records else 0
+
+    @property
+    def beginnings(self) -> list[tuple[int, str]]:
+        """(first step with a record, words) of each stage but the first."""
+        stages, found = [s["name"] for s in self.config.get("stages", ())], {}
+        for record in self.records:
+            found.setdefault(record.get("stage"), int(record["step"]))
+        return [(found[n], f"stage {name} begins") for n, name in enumerate(stages, 1) if n > 1 and n in found]
 
     def last(self, name: str) -> float | None:
         """The last value of a name."""
@@ -59,7 +68,8 @@ def read(workdir: epath.PathLike) -> Run:
         raise UserError(f"{workdir} holds no run: there is no {path.name}; give the --workdir of `aurljax train`")
     try:
         tree = json.loads(path.read_text())
-        full = config.to_dict(config.from_dict(tree))  # fields that came later are at their defaults
+        whole = config.from_dict(tree)
+        full = config.to_dict(whole)  # fields that came later are at their defaults
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     try:
@@ -67,10 +77,21 @@ def read(workdir: epath.PathLike) -> Run:
         records = sorted((r for r in records if "step" in r), key=lambda r: r["step"])
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{workdir / metrics.FILE} cannot be read: {error}") from error
-    found = anomalies.find(records)
-    return Run(
-        workdir.resolve().name, workdir, leaves(full), leaves(config.defaults(full)), records, found, samples(workdir)
-    )
+    found, usual = [a for part in _stages(records) for a in anomalies.find(part)], leaves(config.defaults(full))
+    steps = sum(c.run.steps for _, c in whole.stages) or whole.run.steps
+    return Run(workdir.resolve().name, workdir, leaves(full), usual, records, found, samples(workdir), steps)
+
+
+def _stages(records: Sequence[Mapping[str, float]]) -> list[list[Mapping[str, float]]]:
+    """The records of each stage: curves leap and turn where one begins."""
+    parts: list[list[Mapping[str, float]]] = [[]]
+    now = None
+    for record in records:
+        if record.get("stage", now) != now:
+            now = record["stage"]
+            parts.append([])
+        parts[-1].append(record)
+    return parts
 
 
 def samples(workdir: epath.Path) -> list[Sample]:
