@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+from scores import tune
 
 import aurljax
 from aurljax.cli import main
 from aurljax.evaluate import audio
 from aurljax.export import provenance, validate
-from aurljax.music.score import Score
 from aurljax.music.theory import key
 
 ROOT = Path(__file__).parents[1]
@@ -18,30 +18,15 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-def chorale(seed: int = 0, bars: int = 2) -> Score:
-    """Four voices in quarters."""
-    chords = [(72, 67, 64, 48), (74, 67, 59, 55), (72, 69, 65, 53), (71, 67, 62, 55)]
-    rows = [(480 * i, 480, v, p + seed % 5, 80) for i in range(4 * bars) for v, p in enumerate(chords[(i + seed) % 4])]
-    names = ("Soprano", "Alto", "Tenor", "Bass")
-    return Score(480, notes=rows, tracks=[(52, False)] * 4, names=names, tempo=[(0, 666_667)], meter=[(0, 4, 4)])
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(home, tmp_path_factory):
     """piece.mid, demo/midi, demo/corpus and demo/run, as after the demonstration, only small."""
-    home = tmp_path_factory.mktemp("docs")
-    (home / "demo/midi").mkdir(parents=True)
-    for i in range(12):
-        chorale(i, 2 + i % 4).save_midi(home / f"demo/midi/{i:02}.mid")
-    chorale(1).save_midi(home / "piece.mid")
-    names = [f"{i:02}" for i in range(12)]
-    (home / "splits.json").write_text(json.dumps({"train": names[:8], "valid": names[8:10], "test": names[10:]}))
-    corpus, midi, splits = home / "demo/corpus", home / "demo/midi", home / "splits.json"
-    assert main(["ingest", str(midi), "--out", str(corpus), "--splits", str(splits), "--workers", "1"]) == 0
-    small = {"data.corpus": corpus, "data.length": 256, "model.layers": 1, "optim.warmup": 1, "run.steps": 2, "mesh.data": 1}
-    train = ["train", f"--config={ROOT / 'configs/tiny.py'}", *(f"--config.{k}={v}" for k, v in small.items())]
-    assert main([*train, "--workdir", str(home / "demo/run")]) == 0
-    return home
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "demo").mkdir()
+    for name in ("midi", "corpus", "run"):
+        (folder / "demo" / name).symlink_to(home / name)
+    tune(1, bars=2).replace(names=("Melody", "Bass")).save_midi(folder / "piece.mid")
+    return folder
 
 
 def test_there_are_examples():
@@ -61,7 +46,8 @@ def test_examples_run(page, folder, monkeypatch):
 
 
 def generate(folder, out, *flags):
-    return main(["generate", "--checkpoint", str(folder / "demo/run"), "--out", str(out), "--bars", "1", "--min-p", "0.02", *flags])
+    checkpoint = ["--checkpoint", str(folder / "demo/run")]
+    return main(["generate", *checkpoint, "--out", str(out), "--bars", "1", "--min-p", "0.02", *flags])
 
 
 def test_all_that_a_call_can_write(folder, tmp_path, capsys):
@@ -78,14 +64,14 @@ def test_all_that_a_call_can_write(folder, tmp_path, capsys):
     assert [r["valid"] for r in reports] == [True, True] and reports[1]["generated"]["row"] == 1
 
     score, prompt = aurljax.load_midi(tmp_path / "a/001.mid"), aurljax.load_midi(folder / "piece.mid")
-    assert score.resolution == 480 and score.names[:4] == prompt.names and score.meter["tick"][0] == 0
+    assert score.resolution == 480 and score.names[:2] == prompt.names == ("Melody", "Bass") and score.meter["tick"][0] == 0
     assert score.key.tolist() == [(0, *key.find(score))]
     made = provenance.read(score)
     inspected = ["inspect", str(folder / "demo/run"), "--json"]
     assert main(inspected) == 0 and json.loads(capsys.readouterr().out.splitlines()[-1])["fingerprint"] == made["model"]
     assert main(["inspect", str(folder / "piece.mid"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["digest"] == made["prompt"]["digest"]
-    assert made["prompt"]["name"] == "piece.mid" and (made["step"], made["seed"], made["bars"]) == (2, 3, 1)
+    assert made["prompt"]["name"] == "piece.mid" and (made["step"], made["seed"], made["bars"]) == (12, 3, 1)
     assert made["sampler"] == {"kind": "Sampler", "min_p": 0.02} and made["aurljax"]
     again = aurljax.load_model(folder / "demo/run").generate(2, prompt=prompt, bars=1, seed=3, min_p=0.02)
     assert provenance.name_prompt(again[1], "piece.mid") == score  # the command is the library
@@ -94,8 +80,9 @@ def test_all_that_a_call_can_write(folder, tmp_path, capsys):
 def test_nothing_is_replaced_unasked_and_nothing_is_left_of_a_failure(folder, tmp_path, capsys, monkeypatch):
     for name in ("000.mid", "000.png", "000.wav", "player.html", "report.json"):
         (tmp_path / name).write_text("mine")
-        status = generate(folder, tmp_path, "--png", "--wav", "--html", "--report", str(tmp_path / "report.json"))
-        assert status == 2 and f"{name} exists" in capsys.readouterr().err
+        outputs = ["--png", "--wav", "--html", "--report", str(tmp_path / "report.json")]
+        assert generate(folder, tmp_path, "-n", "4", *outputs) == 2
+        assert f"{name} exists" in capsys.readouterr().err
         assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
         (tmp_path / name).unlink()
 
@@ -103,6 +90,7 @@ def test_nothing_is_replaced_unasked_and_nothing_is_left_of_a_failure(folder, tm
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(audio.wave.Wave_write, "writeframes", full)  # the disk fills while the sound is written
-    assert generate(folder, tmp_path, "--wav") == 2
+    assert generate(folder, tmp_path, "-n", "4", "--wav") == 2
     assert "000.wav cannot be written: No space left on device" in capsys.readouterr().err
-    assert [p.name for p in tmp_path.iterdir()] == ["000.mid"] and validate.file(tmp_path / "000.mid").valid
+    left = list(tmp_path.iterdir())
+    assert all(p.suffix == ".mid" and validate.file(p).valid for p in left) and len(left) == 4
