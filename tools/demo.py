@@ -3,7 +3,8 @@
     python tools/demo.py --out demo [--fresh] [--samples 8] [--config.run.steps=300 ...]
 
 OUT receives midi/ (the chorales), corpus/, run/ (checkpoints, metrics), samples/ (MIDI, WAV and piano roll of each),
-player.html (all of them, to see and to hear) and summary.html. A second run goes on where the first one stopped and does nothing twice.
+player.html (all of them, to see and to hear) and summary.html. A second run goes on where the first one stopped and does
+nothing twice.
 """
 
 from __future__ import annotations
