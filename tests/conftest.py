@@ -27,6 +27,31 @@ def mesh(request):
         yield m
 
 
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    """A folder with MIDI, a corpus and a trained run, as the command makes them."""
+    import json
+
+    from scores import tune
+
+    from aurljax.cli import main
+
+    home = tmp_path_factory.mktemp("home")
+    (home / "midi").mkdir()
+    names = [f"tune{i}" for i in range(12)]
+    for i, name in enumerate(names):
+        tune(i).save_midi(home / "midi" / f"{name}.mid")
+    (home / "splits.json").write_text(json.dumps({"train": names[:8], "valid": names[8:10], "test": names[10:]}))
+    ingest = ["ingest", str(home / "midi"), "--out", str(home / "corpus"), "--splits", str(home / "splits.json")]
+    assert main([*ingest, "--workers", "1"]) == 0
+    settings = {"data.corpus": home / "corpus", "run.steps": 12, "data.length": 256, "run.eval_every": 6,
+                "run.sample_every": 12, "run.samples": 1, "mesh.data": 1}  # fmt: skip
+    config = os.path.join(os.path.dirname(__file__), "../configs/tiny.py")
+    flags = [f"--config={config}", *(f"--config.{name}={value}" for name, value in settings.items())]
+    assert main(["train", *flags, "--workdir", str(home / "run")]) == 0
+    return home
+
+
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
 

@@ -44,3 +44,11 @@ def long_piece(bars: int = 400, seed: int = 0) -> Score:
     notes = [(t, 480, 0, int(p), 64) for t, p in zip(onset, rng.integers(36, 84, len(onset)), strict=True)]
     return Score(480, notes=notes, tracks=[(0, False)], meter=meters,
                  tempo=list(zip(onset.tolist(), np.clip(tempo, 4e5, 3e6).astype(int).tolist(), strict=True)))  # fmt: skip
+
+
+def tune(seed: int, bars: int = 4) -> Score:
+    """A little melody over held notes."""
+    rng = np.random.default_rng(seed)
+    notes = [(i * 240, 240, 0, int(60 + rng.integers(0, 12)), 80) for i in range(8 * bars)]
+    notes += [(i * 1920, 1920, 1, int(40 + rng.integers(0, 12)), 70) for i in range(bars)]
+    return Score(480, notes=notes, tracks=[(0, False), (32, False)], tempo=[(0, 500_000)])

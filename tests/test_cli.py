@@ -8,40 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scores import random_score
+from scores import random_score, tune
 
 import aurljax
 from aurljax.cli import main
-from aurljax.music.score import Score
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "configs/tiny.py")
-
-
-def tune(seed: int, bars: int = 4) -> Score:
-    """A little melody over held notes."""
-    rng = np.random.default_rng(seed)
-    notes = [(i * 240, 240, 0, int(60 + rng.integers(0, 12)), 80) for i in range(8 * bars)]
-    notes += [(i * 1920, 1920, 1, int(40 + rng.integers(0, 12)), 70) for i in range(bars)]
-    return Score(480, notes=notes, tracks=[(0, False), (32, False)], tempo=[(0, 500_000)])
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A folder with MIDI, a corpus and a trained run."""
-    home = tmp_path_factory.mktemp("home")
-    for i in range(12):
-        (home / "midi").mkdir(exist_ok=True)
-        tune(i).save_midi(home / "midi" / f"tune{i}.mid")
-    names = [f"tune{i}" for i in range(12)]
-    (home / "splits.json").write_text(json.dumps({"train": names[:8], "valid": names[8:10], "test": names[10:]}))
-    ingest = ["ingest", str(home / "midi"), "--out", str(home / "corpus"), "--splits", str(home / "splits.json")]
-    assert main([*ingest, "--workers", "1"]) == 0
-    train = ["train", f"--config={TINY}", f"--config.data.corpus={home / 'corpus'}", "--config.run.steps=12",
-             "--config.data.length=128", "--config.run.eval_every=6", "--config.run.sample_every=12",
-             "--config.run.samples=1", "--config.mesh.data=1"]  # fmt: skip
-    assert main([*train, "--workdir", str(home / "run")]) == 0
-    return home
 
 
 def generate(home, out, *flags):

@@ -2,13 +2,15 @@
 
     python tools/demo.py --out demo [--fresh] [--samples 8] [--config.run.steps=300 ...]
 
-OUT receives midi/ (the chorales), corpus/, run/ (checkpoints, metrics), samples/ (MIDI, WAV and piano roll of each) and
-summary.html. A second run goes on where the first one stopped and does nothing twice.
+OUT receives midi/ (the chorales), corpus/, run/ (checkpoints, metrics), samples/ (MIDI, WAV and piano roll of each),
+player.html (all of them, to see and to hear) and summary.html. A second run goes on where the first one stopped and does
+nothing twice.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import os
@@ -28,7 +30,8 @@ from aurljax.errors import UserError
 CONFIG = Path(__file__).parents[1] / "configs" / "demo.py"
 SOURCE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 ORDERS = (5, 9, 13)
-OURS = ("midi", "corpus", "run", "samples", "compiled", "phases.json", "summary.html", "loss.png")
+OURS = ("midi", "corpus", "run", "samples", "compiled", "phases.json", "summary.html", "loss.png",
+        "player.html")  # fmt: skip
 PROMPT_BARS, NEW_BARS = 4, 8  # at most
 
 
@@ -155,55 +158,55 @@ def evaluate(experiment, out: Path) -> dict[str, Any]:
 
 
 def generate(out: Path, count: int) -> list[dict[str, Any]]:
-    """New chorales and the continuation of one that was held out, written to samples/; what there is to say of each."""
+    """New chorales and the continuation of one that was held out, written to samples/ and to player.html; what there is
+    to say of each."""
     import aurljax
     from aurljax.evaluate.copied import Index
+    from aurljax.export import player
 
     corpus, model = aurljax.Corpus(out / "corpus"), aurljax.load_model(out / "run")
-    index, folder = Index.of(corpus), out / "samples"
-    folder.mkdir(exist_ok=True)
-    made = [
-        sample(index, folder / f"chorale-{i + 1}", f"New chorale {i + 1}", score)
-        for i, score in enumerate(model.generate(count, seed=1, min_p=0.02))
-    ]
+    scores = model.generate(count, seed=1, min_p=0.02)
+    pieces = [player.Piece(f"chorale-{i + 1}", named(s), None, f"New chorale {i + 1}") for i, s in enumerate(scores)]
     common = [i for i in corpus.split("test") if corpus[i].meters[["numerator", "denominator"]].tolist() == [(4, 4)]]
     held = (common or corpus.split("test"))[0]
     openings = {bars: model.codec.encode(corpus[held], (0, bars)) for bars in range(1, PROMPT_BARS + 1)}
     given = max((bars for bars, ids in openings.items() if len(ids) <= model.context // 2), default=1)
     opening = model.codec.decode(openings[given])
-    (score,) = model.generate(1, prompt=opening, bars=NEW_BARS, seed=1, min_p=0.02)
+    score = named(model.generate(1, prompt=opening, bars=NEW_BARS, seed=1, min_p=0.02)[0])
     new = model.codec.bars(score) - given  # fewer than were asked for where the context was full before
     name = Path(corpus.pieces[held].id).stem
     title = f"{name.replace('bwv', 'BWV ')}, its first {given} bars and {new} new ones"
-    return [*made, sample(index, folder / f"{name}-continued", title, score, given)]
+    pieces.append(player.Piece(f"{name}-continued", score, player.given(score, opening), title))
+    index, folder = Index.of(corpus), out / "samples"
+    folder.mkdir(exist_ok=True)
+    made = [sample(index, folder / piece.name, piece) for piece in pieces]
+    player.write([dataclasses.replace(piece, name=f"{piece.name}.mid") for piece in pieces], out / "player.html")
+    return made
 
 
-def sample(index, path: Path, title: str, score, given: int = 0) -> dict[str, Any]:
-    """Writes a score as MIDI and, unless it is empty, as WAV and PNG; returns what there is to say about it.
+def named(score):
+    """The score with the names of the voices, in the order of the tracks it learned from."""
+    return score.replace(names=chorales.VOICES) if len(score.tracks) == len(chorales.VOICES) else score
 
-    The first `given` bars are not the model's own, so what they share with other pieces does not count.
+
+def sample(index, path: Path, piece) -> dict[str, Any]:
+    """Writes a piece as MIDI and, unless it is empty, as WAV and PNG; returns what there is to say about it.
+
+    What was given is not the model's own, so what that shares with other pieces does not count.
     """
-    import aurljax
     from aurljax.evaluate import audio, pictures
+    from aurljax.export import write
 
-    if len(score.tracks) == len(chorales.VOICES):
-        score = score.replace(names=chorales.VOICES)  # the order of the tracks it learned from
-    midi = path.with_name(path.name + ".mid")
-    score.save_midi(midi)
-    try:
-        aurljax.load_midi(midi).check()
-        valid = True
-    except (aurljax.MidiError, ValueError):
-        valid = False
-    own = score.onset >= score.bar_ticks[min(given, score.bar_count)]
-    shared = index.longest(score.replace(notes=score.notes[own]))
+    score = piece.score
+    report = write.write_midi(score, path.with_name(path.name + ".mid"))
+    shared = index.longest(score if piece.given is None else score.replace(notes=score.notes[~piece.given]))
     if len(score):
-        pictures.piano_roll(score, path.with_name(path.name + ".png"), title)
+        pictures.piano_roll(score, path.with_name(path.name + ".png"), piece.title)
         audio.save_wav(score, path.with_name(path.name + ".wav"))
     return {
-        "title": title,
+        "title": piece.title,
         "name": path.name,
-        "valid": valid,
+        "valid": report.valid,
         "notes": len(score),
         "bars": score.bar_count,
         "seconds": float(score.seconds(score.end)),

@@ -83,6 +83,7 @@ the grammar forbids: {model["illegal_mass"]:.2%}. In other words: {model["nats_p
 <h2>The run</h2>
 {_picture(out / "loss.png", "loss over steps")}
 <h2>What it wrote</h2>
+<p><a href="player.html">All of it in one player</a>, voice by voice, with what was given and what is new told apart.</p>
 {music}
 <h2>Time and places</h2>
 <table>{rows}</table>
@@ -97,7 +98,8 @@ corpus <code>{html.escape(str(out / "corpus"))}</code></p>
         lines += [f"  {name:28}{nats:8.3f}" for name, nats in self.nats.items()]
         lines += ["", *(f"  {value:>10}  {name}" for name, value in list(self.facts.items())[1:]), ""]
         lines += [f"  {name:12}{_clock(seconds):>8}" for name, seconds in self.phases.items()]
-        lines += ["", f"  look      {out / 'summary.html'}", f"  loss      {out / 'loss.png'}"]
+        files = {"look": "summary.html", "play": "player.html", "loss": "loss.png"}
+        lines += ["", *(f"  {what:9} {out / name}" for what, name in files.items())]
         lines += [f"  listen    {out / 'samples' / s['name']}.wav (.mid, .png)" for s in self.samples]
         return "\n".join(lines)
 
