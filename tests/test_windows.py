@@ -51,6 +51,15 @@ def test_windows_cover_a_piece_bar_by_bar(seed, length):
         assert found == [(0, bars, len(CODEC.encode(score)))]
 
 
+@pytest.mark.parametrize("name", codecs.CODECS)
+def test_a_piece_is_laid_out_once_for_all_its_windows(name, monkeypatch):
+    """Else a file of many hours takes the square of its length."""
+    codec, score, seen = codecs.make(name), long_piece(100), []
+    plain = type(codec).layout
+    monkeypatch.setattr(type(codec), "layout", lambda self, score: seen.append(score) or plain(self, score))
+    assert len(cuts.cut(score, codec, 64)[0]) > 10 and len(seen) <= 5
+
+
 def test_a_window_is_as_long_as_the_bound_allows():
     score = long_piece(100)
     lengths, room = CODEC.bar_lengths(score), 257 - CODEC.overhead(score)
