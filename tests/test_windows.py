@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import time
 import types
 
 import numpy as np
@@ -160,6 +161,25 @@ def test_a_corpus_that_cannot_be_written_keeps_its_index_with_the_user(tmp_path)
     (kept,) = (tmp_path / "user" / "windows").iterdir()
     kept.rename(corpus.path.parent / "moved")
     assert equal(windows.load(corpus, CODEC, "train", 100), first) and kept.exists()
+
+
+def test_indices_in_the_corpus_keep_to_the_limit(corpus, monkeypatch):
+    """What was used longest ago goes first."""
+    folder = corpus.path / "cache"
+    seen, names = {p.name for p in folder.glob("*")}, {}
+
+    def load(length):
+        windows.load(corpus, CODEC, "train", length)
+        for name in {p.name for p in folder.glob("*")} - seen:
+            names[length] = name
+            seen.add(name)
+        time.sleep(0.02)
+
+    for length in (300, 301, 302, 300):
+        load(length)
+    monkeypatch.setenv("AURLJAX_CACHE_BYTES", str(int(3.5 * (folder / names[300]).stat().length)))
+    load(303)
+    assert {p.name for p in folder.glob("*")} == {names[n] for n in (300, 302, 303)}
 
 
 def test_a_length_that_holds_no_bar_is_refused(corpus):
