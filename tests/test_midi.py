@@ -191,6 +191,7 @@ def refused(call, *args, path: object) -> MidiError:
 
 HOUR = b"\xaa\x98\x00"  # 691200 ticks: at 96 a quarter, the longest step that is not taken for damage
 LONG = b"\0\x90\x3c\x40" + HOUR + b"\x80\x3c\0"
+FAST = b"\0\xff\x51\3\0\0\1\0\xff\x58\4\xff\0\x18\x08"  # a microsecond a quarter, bars of 1,020
 SLOWEST, FASTEST = b"\0\xff\x51\3\xff\xff\xff", b"\0\xff\x51\3\0\0\1\0\xff\x58\4\1\7\x18\x08"
 
 
@@ -204,6 +205,7 @@ SLOWEST, FASTEST = b"\0\xff\x51\3\xff\xff\xff", b"\0\xff\x51\3\0\0\1\0\xff\x58\4
         (smf(NOTE + END)[:-9], "no note in it can be read", None),
         (smf(SLOWEST + LONG + END, division=96), "longer than 24 hours", None),
         (smf(FASTEST + LONG * 5 + END, division=96), "1000000 bars", None),
+        (smf(FAST + LONG * 140 + END, division=96), "1000000 quarters", None),
     ],
 )
 def test_what_is_no_music_is_refused(data, words, offset):

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import time
 import types
 
 import numpy as np
@@ -49,6 +50,15 @@ def test_windows_cover_a_piece_bar_by_bar(seed, length):
         assert len(CODEC.encode(score, bars=(bar, bar + 1))) > length + 1
     if len(CODEC.encode(score)) <= length + 1:
         assert found == [(0, bars, len(CODEC.encode(score)))]
+
+
+@pytest.mark.parametrize("name", codecs.CODECS)
+def test_a_piece_is_laid_out_once_for_all_its_windows(name, monkeypatch):
+    """Else a file of many hours takes the square of its length."""
+    codec, score, seen = codecs.make(name), long_piece(100), []
+    plain = type(codec).layout
+    monkeypatch.setattr(type(codec), "layout", lambda self, score: seen.append(score) or plain(self, score))
+    assert len(cuts.cut(score, codec, 64)[0]) > 10 and len(seen) <= 5
 
 
 def test_a_window_is_as_long_as_the_bound_allows():
@@ -151,6 +161,25 @@ def test_a_corpus_that_cannot_be_written_keeps_its_index_with_the_user(tmp_path)
     (kept,) = (tmp_path / "user" / "windows").iterdir()
     kept.rename(corpus.path.parent / "moved")
     assert equal(windows.load(corpus, CODEC, "train", 100), first) and kept.exists()
+
+
+def test_indices_in_the_corpus_keep_to_the_limit(corpus, monkeypatch):
+    """What was used longest ago goes first."""
+    folder = corpus.path / "cache"
+    seen, names = {p.name for p in folder.glob("*")}, {}
+
+    def load(length):
+        windows.load(corpus, CODEC, "train", length)
+        for name in {p.name for p in folder.glob("*")} - seen:
+            names[length] = name
+            seen.add(name)
+        time.sleep(0.02)
+
+    for length in (300, 301, 302, 300):
+        load(length)
+    monkeypatch.setenv("AURLJAX_CACHE_BYTES", str(int(3.5 * (folder / names[300]).stat().length)))
+    load(303)
+    assert {p.name for p in folder.glob("*")} == {names[n] for n in (300, 302, 303)}
 
 
 def test_a_length_that_holds_no_bar_is_refused(corpus):

@@ -68,12 +68,13 @@ def hold(name: str, make: Callable[[], bytes]) -> Path:
     return path
 
 
-def trim(most: int | None = None) -> None:
+def trim(most: int | None = None, within: Path | None = None) -> None:
     """Removes entries, those used longest ago first, until the cache takes at most so many bytes (default: `limit`).
+    `within`: a folder of such entries elsewhere, which is a cache of its own.
 
     Programs that JAX compiled may lie in the same folder; they are JAX's own to limit.
     """
-    most, found = limit() if most is None else most, sorted(_entries())
+    most, found = limit() if most is None else most, sorted(_entries(within))
     size = sum(bytes for _, bytes, _ in found)
     for _, bytes, path in found:
         if size <= most:
@@ -81,10 +82,10 @@ def trim(most: int | None = None) -> None:
         size -= bytes * _remove(path)
 
 
-def _entries() -> Iterator[tuple[float, int, Path]]:
+def _entries(within: Path | None) -> Iterator[tuple[float, int, Path]]:
     """(when it was used last, bytes, path) of every entry."""
-    for part in ("windows", "shards"):
-        for path in (folder() / part).rglob("*"):
+    for part in (within,) if within else (folder() / "windows", folder() / "shards"):
+        for path in part.rglob("*"):
             with contextlib.suppress(OSError):  # another process may remove it meanwhile
                 stat = path.stat()
                 draft = path.name.endswith(".part") and stat.st_mtime > time.time() - DRAFT

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,13 +25,18 @@ def cut(score: Score, codec: Codec, length: int, how: str = "tile") -> tuple[lis
     """
     lengths = codec.bar_lengths(score)
     ends = np.concatenate([[0], np.cumsum(lengths)])  # ids before each bar line
-    if ends[-1] <= length + 1 and (whole := len(codec.encode(score))) <= length + 1:
+    layout, room = codec.layout(score), length + 1 - codec.overhead(score)
+
+    def ids(a: int, b: int) -> int:
+        return len(codec.framed(layout, (a, b)))
+
+    if ends[-1] <= length + 1 and (whole := ids(0, len(lengths))) <= length + 1:
         return [(0, len(lengths), whole)], 0
-    windows = list(_tiles(score, codec, length, ends))
+    windows = list(_tiles(ids, length, room, ends))
     if how == "even":
-        windows = list(_tiles(score, codec, length, ends, len(windows)))
+        windows = list(_tiles(ids, length, room, ends, len(windows)))
     elif how == "slide":
-        windows = list(_tiles(score, codec, length, ends, overlap=True))
+        windows = list(_tiles(ids, length, room, ends, overlap=True))
     elif how == "truncate":
         windows = windows[:1]
     covered = np.zeros(len(lengths), bool)
@@ -41,20 +46,28 @@ def cut(score: Score, codec: Codec, length: int, how: str = "tile") -> tuple[lis
 
 
 def _tiles(
-    score: Score, codec: Codec, length: int, ends: np.ndarray, count: int = 0, overlap: bool = False
+    ids: Callable[[int, int], int],
+    length: int,
+    room: int,
+    ends: np.ndarray,
+    count: int = 0,
+    overlap: bool = False,
 ) -> Iterator[Window]:
-    """Windows from bar 0 to the last, each as long as surely fits, or with `count` as its share of what is left."""
-    room, last, a, told = length + 1 - codec.overhead(score), len(ends) - 1, 0, 0
+    """Windows from bar 0 to the last, each as long as surely fits, or with `count` as its share of what is left.
+
+    `ids`: of the bars a..b-1; `room`: ids that bars may have for a window surely to fit.
+    """
+    last, a, told = len(ends) - 1, 0, 0
     while a < last:
         b = _reach(ends, a, room)
         if count:
             aim = ends[a] + (ends[-1] - ends[a]) / max(count, 1)
             near = int(np.searchsorted((ends[:-1] + ends[1:]) / 2, aim))  # the bar line that is nearest
             b, count = min(max(near, a + 1), b), count - 1
-        while (ids := len(codec.encode(score, bars=(a, b)))) > length + 1 and b > a + 1:
+        while (has := ids(a, b)) > length + 1 and b > a + 1:
             b -= 1
-        if ids <= length + 1 and b > told:  # before a bar that is too long, the rest of a window is no other one
-            yield a, b, ids
+        if has <= length + 1 and b > told:  # before a bar that is too long, the rest of a window is no other one
+            yield a, b, has
             told = b
         if overlap and b < last:
             middle = int(np.searchsorted(ends, (ends[a] + ends[b]) / 2))

@@ -6,8 +6,10 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,18 +102,22 @@ def _task(task: workers.Task, at: Callable) -> tuple[list, int]:
 
 
 def load(corpus: Corpus, codec: Codec, split: str, length: int, how: Preprocess = RAW, cut: str = "tile") -> Windows:
-    """`compute`, kept on disk by all it depends on: in the corpus if it can be written, else in the user's cache."""
+    """`compute`, kept on disk by all it depends on: in the corpus if it can be written, else in the user's cache; each
+    keeps to the cache's limit."""
     code = files.code(codecs, scores, chords, preprocess, polyphony, cuts, sys.modules[__name__])
     key = f"{corpus.digest}/{codec.fingerprint}/{split}/{length}/{code}/{how}/{cut}"
     name = f"windows-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
     kept = corpus.path / "cache" / name
     for get in (kept.read_bytes, lambda: cache.read(f"windows/{name}")):
         if (found := _read(get)) is not None:
+            with contextlib.suppress(OSError):  # it may be in the other place, or another process just removed it
+                os.utime(kept)
             return found
     windows = compute(corpus, codec, split, length, how=how, cut=cut)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         files.write(kept, _bytes(windows))
+        cache.trim(within=Path(kept.parent))
     except OSError:
         with contextlib.suppress(OSError):
             cache.write(f"windows/{name}", _bytes(windows))

@@ -39,6 +39,7 @@ __all__ = ["Limits", "MidiError", "dumps", "from_note_sequence", "load", "read",
 MAX_TRACKS = 1 << 16
 MAX_TICK = (1 << 28) - 1  # the longest delta time a file can hold
 MAX_RESOLUTION = (1 << 15) - 1
+MAX_QUARTERS = 1_000_000  # bars may be 1,020 quarters long: few of them would do to fill the memory with frames
 BYTES_PER_EVENT = 7  # more than any file's average without system exclusive
 
 
@@ -222,6 +223,8 @@ def _refuse_absurd(score: Score, path: str | os.PathLike, limits: Limits) -> Non
     last = score.last_tick
     if min(first, default=0) < 0 or score.duration.min(initial=0) < 0 or last > limits.ticks:
         raise _AbsurdError(path, f"its times are longer than {limits.ticks} ticks")
+    if last > MAX_QUARTERS * score.resolution:
+        raise _AbsurdError(path, f"it has more than {MAX_QUARTERS} quarters")
     # Bounds come first, for time and bars are seldom worth counting: a bar is at least 1/128.
     slowest = max(int(score.tempo["usec"].max(initial=0)), DEFAULT_USEC)
     if last * slowest > limits.seconds * 1e6 * score.resolution and score.seconds(last) > limits.seconds:

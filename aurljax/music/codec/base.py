@@ -47,15 +47,16 @@ class Codec(abc.ABC):
     def encode(self, score: Score, bars: tuple[int, int] | None = None) -> np.ndarray:
         """int32 [T] ids of a score, or of its bars a..b-1: an inner window begins with `continue` and the state in
         force, and has no `end` unless it reaches the last bar. What sounds into it: see `window`."""
-        return self._framed(self.layout(score), bars)
+        return self.framed(self.layout(score), bars)
 
     def encode_upto(self, score: Score, a: int, b: int) -> np.ndarray:
         """`encode` of those of the bars a..b-1 that a score has; no ids where it has none."""
         layout = self.layout(score)
         b = min(b, layout.bars)
-        return self._framed(layout, (a, b)) if a < b else np.zeros(0, np.int32)
+        return self.framed(layout, (a, b)) if a < b else np.zeros(0, np.int32)
 
-    def _framed(self, layout: Any, bars: tuple[int, int] | None, *more) -> np.ndarray:
+    def framed(self, layout: Any, bars: tuple[int, int] | None, *more) -> np.ndarray:
+        """`encode` of a layout: many windows of one piece need it once."""
         a, b = bars or (0, layout.bars)
         if not 0 <= a < b <= layout.bars:
             raise ValueError(f"bars {a}..{b} of a score of {layout.bars} bars")

@@ -36,7 +36,7 @@ FIRST = 0  # where the tempo of the first moment stands among its events
 class Layout:
     """A score in steps of 1/64 s: what `encode` writes down and `loss_report` compares."""
 
-    note: dict[str, np.ndarray]  # columns on, off (steps), instrument, pitch (0..87), velocity (bin), source (row)
+    note: dict[str, np.ndarray]  # by on: on, off (steps), instrument, pitch (0..87), velocity (bin), source (row)
     pedal: np.ndarray  # [P, 3] step, instrument, 1 or 0; changes only
     tempo: np.ndarray  # [M, 2] step, bin; changes only, the first at step 0
     bars: int  # segments
@@ -119,9 +119,8 @@ class EventCodec(Codec):
     def _events(self, layout: Layout, a: int, b: int) -> np.ndarray:
         """int64 [N] sorted events of segments a..b-1, packed: step, stage, instrument, pitch, value."""
         begin, stop = a * SEGMENT, b * SEGMENT
-        n = layout.note
-        inside = (n["on"] >= begin) & (n["on"] < stop)
-        closed = inside & (n["off"] < stop)
+        n = {k: c[slice(*np.searchsorted(layout.note["on"], [begin, stop]))] for k, c in layout.note.items()}
+        closed = n["off"] < stop
         pedal = layout.pedal[(layout.pedal[:, 0] > begin) & (layout.pedal[:, 0] < stop)]
         held = layout.pedal[layout.pedal[:, 0] <= begin]
         down = np.zeros(INSTRUMENTS, np.int64)
@@ -129,14 +128,13 @@ class EventCodec(Codec):
         (held,) = np.nonzero(down)
         tempo = layout.tempo[(layout.tempo[:, 0] > begin) & (layout.tempo[:, 0] < stop)]
         now = layout.tempo[np.searchsorted(layout.tempo[:, 0], begin, "right") - 1, 1]
-        zero = np.zeros_like(n["on"])
         parts = (
             _pack(np.array([begin]), FIRST, 0, 0, now),
-            _pack(n["off"], OFF, n["instrument"], n["pitch"], zero)[closed],
+            _pack(n["off"], OFF, n["instrument"], n["pitch"], 0)[closed],
             _pack(np.full(len(held), begin), SUSTAIN, held, 0, 1),
             _pack(pedal[:, 0], SUSTAIN, pedal[:, 1], 0, pedal[:, 2]),
             _pack(tempo[:, 0], TEMPO, 0, 0, tempo[:, 1]),
-            _pack(n["on"], ON, n["instrument"], n["pitch"], n["velocity"])[inside],
+            _pack(n["on"], ON, n["instrument"], n["pitch"], n["velocity"]),
         )
         events = np.concatenate(parts)
         events.sort()
@@ -278,7 +276,7 @@ def _latest(where: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def _apart(note: dict[str, np.ndarray], lost: dict[str, int]) -> dict[str, np.ndarray]:
     """Notes of which no two of one instrument and pitch sound at once: the longest of those that begin together stays
-    (`doubled`), and one that is struck again ends there (`cut`)."""
+    (`doubled`), and one that is struck again ends there (`cut`). In the order in which they begin."""
     voice = note["instrument"] << 7 | note["pitch"]
     order = np.lexsort([-note["off"], note["on"] + (voice << 40)])
     voice, on = voice[order], note["on"][order]
@@ -290,7 +288,8 @@ def _apart(note: dict[str, np.ndarray], lost: dict[str, int]) -> dict[str, np.nd
     room = np.append(room, np.iinfo(np.int64).max)[: len(on)]
     lost |= {"doubled": int(double.sum()), "cut": int((note["off"] > room).sum())}
     note["off"] = np.minimum(note["off"], room)
-    return note
+    order = np.argsort(note["on"], kind="stable")
+    return {k: c[order] for k, c in note.items()}
 
 
 def _pedal(score: Score, family: np.ndarray, lost: dict[str, int]) -> np.ndarray:

@@ -97,7 +97,7 @@ class ScoreCodec(Codec):
             raise ValueError("holes: this codec writes none; make it with infill=True")
         if cells and bars is None:
             layout = layout.reaching(cells[-1][0])
-        return self._framed(layout, bars, cells)
+        return self.framed(layout, bars, cells)
 
     def window(self, layout: Layout, first: str, a: int, b: int, holes: tuple[tuple[int, int], ...] = ()) -> np.ndarray:
         """Ids of bars a..b-1 behind `first`, controls and programs. Notes that sound into them are left out."""
