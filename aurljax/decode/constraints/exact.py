@@ -78,8 +78,9 @@ class Exact(Constraint):
 class Budget:
     """What must still be written of bars and their notes, and whether the ids left suffice after each kind of id."""
 
-    def __init__(self, grammar: Grammar, exact: bool):
-        self.grammar, self.exact = grammar, exact
+    def __init__(self, grammar: Grammar, kinds: tuple[type[Constraint], ...]):
+        self.grammar, self.exact = grammar, Exact in kinds
+        self.must = self.exact or any(kind.least is not Constraint.least for kind in kinds)  # whether notes must come
         names = grammar.vocabulary.index
         self.costs = {"position": 2, "bar": 2}  # beyond what the grammar asks: a note must follow, not a tempo
         self.inside = np.array([k in ("position", "track", "pitch") for k in names])  # has a note of the bar begun in it
