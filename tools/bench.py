@@ -184,7 +184,7 @@ def decode(args: argparse.Namespace) -> dict:
         ids, start = loop.left_padded([np.array([parts.codec.vocabulary.id("start")])] * args.batch)
         keys = jax.random.split(jax.random.key(1), args.batch)
         registers = constraints.registers(codec, asked, args.batch)
-        limits = (*loop.limits(args.batch, None, None, False), registers)
+        limits = (*loop.limits(args.batch, None, None, False), None, registers)
         begun = time.perf_counter()
         jax.block_until_ready(loop.generate(plan, weights, ids, start, keys, *limits))
         first = time.perf_counter() - begun

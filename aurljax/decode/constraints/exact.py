@@ -83,7 +83,9 @@ class Budget:
         self.must = self.exact or any(kind.least is not Constraint.least for kind in kinds)  # whether notes must come
         names = grammar.vocabulary.index
         self.costs = {"position": 2, "bar": 2}  # beyond what the grammar asks: a note must follow, not a tempo
-        self.inside = np.array([k in ("position", "track", "pitch") for k in names])  # has a note of the bar begun in it
+        self.inside = np.array(
+            [k in ("position", "track", "pitch") for k in names]
+        )  # has a note of the bar begun in it
         self.more = np.array([self.costs.get(k, 0) for k in names], np.int32)
         self.free = np.array([k in ("end", "pad") for k in names])
         self.bar = np.array([k == "bar" for k in names])

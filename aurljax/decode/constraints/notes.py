@@ -79,7 +79,9 @@ class Longest(Constraint):
 
     def __post_init__(self):
         if not 1 <= round(self.quarters * GRID) <= (LONG + 1) * DURATIONS:
-            raise UserError(f"longest: {self.quarters} quarters must be from 1/{GRID} to {(LONG + 1) * DURATIONS // GRID}")
+            raise UserError(
+                f"longest: {self.quarters} quarters must be from 1/{GRID} to {(LONG + 1) * DURATIONS // GRID}"
+            )
 
     def init(self, codec: Codec) -> State:
         return {"longest": np.int32(int(self.quarters * GRID + 1e-6))}

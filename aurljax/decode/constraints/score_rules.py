@@ -14,7 +14,7 @@ import operator
 import numpy as np
 
 from aurljax.decode.constraints.base import CLASS, DRUM, NEVER, TONES, Array, Constraint, State
-from aurljax.decode.constraints.exact import Budget, Exact
+from aurljax.decode.constraints.exact import Budget
 from aurljax.music.codec import Codec
 from aurljax.music.codec.grammar import DURATIONS, PITCHES, TRACKS, UNLIMITED
 from aurljax.music.codec.phases import INDEX, OPENED
@@ -173,13 +173,17 @@ class ScoreRules:
         latest = xp.where(lacking > 0, length - lacking, 2 * length - room)
         longest = [xp.where(must & (sure > latest), latest - now.here, UNLIMITED), *self._all("longest", now, xp)]
         longest = functools.reduce(xp.minimum, longest)[:, None]
-        bar = xp.where(now.header, ~must | (s["tracks"] > 0), (lacking <= 0) & (sure + xp.maximum(room, 1) <= 2 * length))
+        bar = xp.where(
+            now.header, ~must | (s["tracks"] > 0), (lacking <= 0) & (sure + xp.maximum(room, 1) <= 2 * length)
+        )
         held = xp.where((s["bar"] <= 0) | (sure >= NEVER), 0, sure)
         lengths = xp.asarray(now.lengths)[None]
         masks = {
             "bar": bar[:, None],
             "end": lacking[:, None] <= 0,
-            "pedal": ((lacking <= 0) | (now.here + 1 + lacking <= length))[:, None],  # it shuts out tracks before its own
+            "pedal": ((lacking <= 0) | (now.here + 1 + lacking <= length))[
+                :, None
+            ],  # it shuts out tracks before its own
             "meter": lengths >= (held + xp.maximum(lacking, 1))[:, None],
             "long": (xp.arange(self.vocabulary.size("long")) + 1) * DURATIONS < longest,
             "duration": s["long"][:, None] * DURATIONS + xp.arange(DURATIONS) < longest,
