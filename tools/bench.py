@@ -186,13 +186,13 @@ def decode(args: argparse.Namespace) -> dict:
         registers = constraints.registers(codec, asked, args.batch)
         limits = (*loop.limits(args.batch, None, None, False), None, registers)
         begun = time.perf_counter()
-        jax.block_until_ready(loop.generate(plan, weights, ids, start, keys, *limits))
-        first = time.perf_counter() - begun
+        written = jax.block_until_ready(loop.generate(plan, weights, ids, start, keys, *limits))
+        first, new = time.perf_counter() - begun, int((written > 0).sum(1).max())  # constraints may end rows
         t = seconds(lambda: jax.block_until_ready(loop.generate(plan, weights, ids, start, keys, *limits)))
         count = params.count(parts.family.spec(model))
-    return {"size": args.size, "batch": args.batch, "new": args.new, "grammar": not args.plain,
+    return {"size": args.size, "batch": args.batch, "new": new, "grammar": not args.plain,
             "constraints": args.constraints, "parameters": count,
-            "tokens_per_s": args.batch * args.new / t, "us_per_step": 1e6 * t / args.new, "first_s": first}  # fmt: skip
+            "tokens_per_s": args.batch * new / t, "us_per_step": 1e6 * t / new, "first_s": first}  # fmt: skip
 
 
 def _constraints() -> dict:
