@@ -279,14 +279,14 @@ def test_a_prompt_that_keeps_them_is_taken_and_one_that_does_not_is_told(seed):
                 c.check(CODEC, [less], prompt, limits)
 
 
-def walk(asked, prompt, most, seed):
+def walk(asked, prompt, most, seed, codec=CODEC):
     """Ids drawn evenly from the kinds that may follow, and of a kind evenly."""
-    at, rng, kind = Replay(CODEC, asked), np.random.default_rng(seed), CODEC.vocabulary.kind
+    at, rng, kind = Replay(codec, asked), np.random.default_rng(seed), codec.vocabulary.kind
     for id in prompt.tolist():
         at.read(id)
     at.begin((most, 2**30, np.inf))
     ids = prompt.tolist()
-    while ids[-1] != CODEC.vocabulary.id("end"):
+    while ids[-1] != codec.vocabulary.id("end"):
         open_ = np.flatnonzero(at.allowed(asked))
         ids.append(int(rng.choice(open_[kind[open_] == rng.choice(np.unique(kind[open_]))])))
         at.read(ids[-1])
@@ -304,6 +304,40 @@ def test_chords_begin_with_the_first_new_bar():
         cut["onset"] -= 4 * 1440
         meter = [(max(int(m["tick"]) - 4 * 1440, 0), int(m["numerator"]), int(m["denominator"])) for m in whole.meter]
         assert keeping.keeps_chords(later.replace(notes=cut, meter=meter), [["F#"], ["C#"]])
+
+
+def test_holes_are_answered_within_what_is_asked():
+    codec, score = make("score", infill=True), piece(2)
+    prompt, fill = codec.encode(score, holes=[(1, 0), (2, 1)]), codec.vocabulary.id("fill")
+    prompt = prompt[: np.argmax(prompt == fill) + 1]
+    locked = len(codec.decode(prompt))
+    found = 0
+    for seed in range(12):
+        score = codec.decode(walk([c.Range(60, 66), c.Chords("C | Am F")], prompt, 60, seed, codec))
+        score.check()
+        bar, n = score.onset // 1440, score.notes
+        answers = n[((bar == 1) & (n["track"] == 0)) | ((bar == 2) & (n["track"] == 1))]
+        assert len(answers) == len(score) - locked
+        found += len(answers)
+        filled = score.replace(notes=answers)
+        assert keeping.keeps_range(filled, 60, 66) and keeping.keeps_chords(filled, [["C"], ["Am", "F"]])
+    assert found >= 12
+    with pytest.raises(UserError, match="density 0-9: it cannot be kept while masked bars are filled in"):
+        c.check(codec, [c.Density(0, 9)], prompt, (60, 2**30, np.inf))
+
+
+@pytest.mark.parametrize("options", [{}, {"onsets": True}, {"barlines": False}], ids=str)
+def test_voices_keep_to_what_is_asked(options):
+    codec = make("voices", **options)
+    asked = [c.Key("C major", 0.1), c.Range(55, 70)]
+    asked += [c.Meter(((3, 4),)), c.Tempo(88, 100)] if codec.barlines else []
+    for seed in range(6):
+        score = codec.decode(walk(asked, np.array([codec.vocabulary.id("start")]), 120, seed, codec))
+        score.check()
+        assert keeping.keeps_key(score, MAJOR, 0.1) and keeping.keeps_range(score, 55, 70)
+        assert keeping.keeps_tempo(score, 88, 100) and keeping.keeps_meter(score, {(3, 4)})
+    with pytest.raises(UserError, match="it can keep Key, Meter, Range, Tempo"):
+        c.registers(codec, [c.Polyphony(4)], 1)
 
 
 # --- ends, prices, contradictions ---------------------------------------------------------------------------------------

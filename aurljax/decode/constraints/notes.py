@@ -48,8 +48,9 @@ class Range(Constraint):
         return out
 
     def init(self, codec: Codec) -> State:
-        none = np.zeros(TRACKS, np.int16)
-        return {"low": self.table[:, 0].copy(), "high": self.table[:, 1].copy(), "low_of": none, "high_of": none}
+        low, high = self.table[:, 0].copy(), self.table[:, 1].copy()
+        low_of, high_of = (np.full(TRACKS, x[0]) for x in (low, high))  # until a track is named; voices have no program
+        return {"low": low, "high": high, "low_of": low_of, "high_of": high_of}
 
     @staticmethod
     def advance(step, xp) -> State:
