@@ -10,6 +10,7 @@ from aurljax import mesh as meshes
 from aurljax import params
 from aurljax.decode import constraints as c
 from aurljax.decode import loop
+from aurljax.decode.constraints import exact as exact_length
 from aurljax.decode.constraints.replay import Replay
 from aurljax.decode.sampler import Sampler
 from aurljax.errors import UserError
@@ -279,12 +280,12 @@ def test_a_prompt_that_keeps_them_is_taken_and_one_that_does_not_is_told(seed):
                 c.check(CODEC, [less], prompt, limits)
 
 
-def walk(asked, prompt, most, seed, codec=CODEC):
+def walk(asked, prompt, most, seed, codec=CODEC, bars=2**30):
     """Ids drawn evenly from the kinds that may follow, and of a kind evenly."""
     at, rng, kind = Replay(codec, asked), np.random.default_rng(seed), codec.vocabulary.kind
     for id in prompt.tolist():
         at.read(id)
-    at.begin((most, 2**30, np.inf))
+    at.begin((most, bars, np.inf))
     ids = prompt.tolist()
     while ids[-1] != codec.vocabulary.id("end"):
         open_ = np.flatnonzero(at.allowed(asked))
@@ -431,11 +432,16 @@ def test_what_cannot_be_is_refused(make_it, told):
     assert told in str(error.value)
 
 
-def test_more_bars_than_there_is_room_for_are_refused():
-    start, asked = np.array([CODEC.vocabulary.id("start")]), [c.Exact(), c.Density(4, 9)]
-    c.check(CODEC, asked, start, (100, 4, np.inf))
-    with pytest.raises(UserError, match="exact length and density 4-9|exact length: the 100 ids"):
-        c.check(CODEC, asked, start, (100, 8, np.inf))
+@pytest.mark.parametrize(("bars", "notes"), [(1, 0), (3, 0), (3, 4), (8, 4)])
+def test_more_bars_than_there_is_room_for_are_refused(bars, notes):
+    start, asked = np.array([CODEC.vocabulary.id("start")]), [c.Exact(), *[c.Density(notes, 9)] * (notes > 0)]
+    needed = exact_length.at_least(bars, notes)
+    c.check(CODEC, asked, start, (needed, bars, np.inf))
+    with pytest.raises(UserError, match=f"the {needed - 1} ids there is room for do not suffice; {needed} are needed"):
+        c.check(CODEC, asked, start, (needed - 1, bars, np.inf))
+    for seed in range(4):  # what suffices does so whatever is drawn
+        ids = np.array(walk(asked, start, needed + 3, seed, bars=bars))
+        assert (ids == CODEC.vocabulary.id("bar")).sum() == bars and len(ids) <= needed + 4
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

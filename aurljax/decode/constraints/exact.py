@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from aurljax.decode.constraints.base import Array, Constraint, State
-from aurljax.music.codec import Codec, tempo
+from aurljax.music.codec import tempo
 from aurljax.music.codec.grammar import UNLIMITED, Grammar
 from aurljax.music.codec.holes import cost
 from aurljax.music.codec.score_layout import BARS, GRID
@@ -134,7 +134,6 @@ class Budget:
         return table[xp.minimum(slow, len(SECONDS) - 1)], table[fine]
 
 
-def at_least(codec: Codec, bars: int | None, least: int) -> int:
-    """Ids that a piece of so many exact bars, or a bar of so many notes, cannot do without."""
-    count = max(bars or 1, 1)
-    return 2 + FIRST_IDS + NOTE_IDS * max(least, 1) * count + count - 1
+def at_least(bars: int, notes: int) -> int:
+    """Ids behind `start` of the shortest piece of so many bars, each of so many notes: a bar pays for one at least."""
+    return 2 + FIRST_IDS + NOTE_IDS * max(notes, 1) * bars + bars - 1
