@@ -3,7 +3,7 @@
     python tools/bench.py codec MIDI_FOLDER       score -> ids -> score, features; one core
     python tools/bench.py ingest MIDI_FOLDER      files/s beside symusic's bare parse
     python tools/bench.py train --size small      one optimizer step; medium: --batch 4 --length 1024
-    python tools/bench.py decode --size small --batch 8 --new 512 [--plain]
+    python tools/bench.py decode --size small --batch 8 --new 512 [--plain | --constraints key,range]
     python tools/bench.py data-wait CORPUS        the share of a training step spent waiting for its batch
     python tools/bench.py --against BENCHMARKS.md [--peer DIR] [--only TEXT] [--pairs 3]
                                                   runs the rows of a table again and marks what fell (tools/against.py)
@@ -26,6 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+CONSTRAINTS = ("key", "range", "polyphony", "track-polyphony", "chords", "longest", "density", "meter", "tempo", "leap",
+               "parallels")  # fmt: skip
 
 
 def seconds(run: Callable[[], object], least: int = 3, wall: float = 3.0, warm: int = 1) -> float:
@@ -168,7 +170,7 @@ def decode(args: argparse.Namespace) -> dict:
     import numpy as np
 
     from aurljax import mesh, params
-    from aurljax.decode import loop
+    from aurljax.decode import constraints, loop
     from aurljax.decode.sampler import Sampler
 
     args.length = args.new
@@ -176,17 +178,29 @@ def decode(args: argparse.Namespace) -> dict:
     model = dataclasses.replace(parts.model, features=()) if args.plain else parts.model
     with mesh.use(mesh.make()):
         weights = params.init(parts.family.spec(model), jax.random.key(0))
-        plan = loop.Plan(parts.family, model, None if args.plain else _endless(), Sampler(), args.new, args.segments)
+        codec, asked = None if args.plain else _endless(), [_constraints()[name] for name in args.constraints]
+        classes = constraints.kinds(asked)
+        plan = loop.Plan(parts.family, model, codec, Sampler(), args.new, args.segments, classes)
         ids, start = loop.left_padded([np.array([parts.codec.vocabulary.id("start")])] * args.batch)
         keys = jax.random.split(jax.random.key(1), args.batch)
-        limits = loop.limits(args.batch, None, None, False)
+        registers = constraints.registers(codec, asked, args.batch)
+        limits = (*loop.limits(args.batch, None, None, False), None, registers)
         begun = time.perf_counter()
-        jax.block_until_ready(loop.generate(plan, weights, ids, start, keys, *limits))
-        first = time.perf_counter() - begun
+        written = jax.block_until_ready(loop.generate(plan, weights, ids, start, keys, *limits))
+        first, new = time.perf_counter() - begun, int((written > 0).sum(1).max())  # constraints may end rows
         t = seconds(lambda: jax.block_until_ready(loop.generate(plan, weights, ids, start, keys, *limits)))
         count = params.count(parts.family.spec(model))
-    return {"size": args.size, "batch": args.batch, "new": args.new, "grammar": not args.plain, "parameters": count,
-            "tokens_per_s": args.batch * args.new / t, "us_per_step": 1e6 * t / args.new, "first_s": first}  # fmt: skip
+    return {"size": args.size, "batch": args.batch, "new": new, "grammar": not args.plain,
+            "constraints": args.constraints, "parameters": count,
+            "tokens_per_s": args.batch * new / t, "us_per_step": 1e6 * t / new, "first_s": first}  # fmt: skip
+
+
+def _constraints() -> dict:
+    from aurljax.decode import constraints as c
+
+    made = (c.Key("C major", 0.1), c.Range(36, 84), c.Polyphony(6), c.TrackPolyphony(2), c.Chords("C | Am F | G7"),
+            c.Longest(4), c.Density(2, 16), c.Meter(((4, 4),)), c.Tempo(90, 90), c.Leap(9), c.Parallels())  # fmt: skip
+    return dict(zip(CONSTRAINTS, made, strict=True))
 
 
 def _endless():
@@ -195,9 +209,11 @@ def _endless():
     from aurljax.music.codec.score import BAR, ScoreCodec
 
     class Endless(Grammar):
+        def advance(self, s, ids, xp):
+            return super().advance(s, ids, xp) | {"left": xp.full_like(s["left"], UNLIMITED)}
+
         def allowed(self, s, xp):
-            legal = super().allowed({**s, "left": xp.full_like(s["left"], UNLIMITED)}, xp)
-            return legal & (xp.arange(len(self.vocabulary)) != self.vocabulary.id("end"))
+            return super().allowed(s, xp) & (xp.arange(len(self.vocabulary)) != self.vocabulary.id("end"))
 
     class EndlessCodec(ScoreCodec):
         @functools.cached_property
@@ -229,6 +245,8 @@ def main(argv: list[str] | None = None) -> int:
     commands.choices["decode"].add_argument("--new", type=int, default=512)
     commands.choices["decode"].add_argument("--segments", type=int, default=4)
     commands.choices["decode"].add_argument("--plain", action="store_true")
+    commands.choices["decode"].add_argument("--constraints", type=lambda t: t.split(","), default=[], metavar="NAME,...",
+                                            help=f"of {', '.join(CONSTRAINTS)}")  # fmt: skip
     args = parser.parse_args(argv)
     if args.against:
         import against

@@ -8,7 +8,7 @@ from aurljax.decode.constraints.form import Meter, Programs, Tempo, Tracks
 from aurljax.decode.constraints.harmony import Chords, Key
 from aurljax.decode.constraints.leading import Leap, Parallels
 from aurljax.decode.constraints.notes import Density, Longest, Polyphony, Range, TrackPolyphony
-from aurljax.decode.constraints.replay import check_all, decoded
+from aurljax.decode.constraints.replay import check, check_all, decoded
 
 __all__ = [
     "Chords",
@@ -27,6 +27,7 @@ __all__ = [
     "Tempo",
     "TrackPolyphony",
     "Tracks",
+    "check",
     "check_all",
     "decoded",
     "kinds",

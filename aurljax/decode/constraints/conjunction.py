@@ -10,16 +10,17 @@ import numpy as np
 
 from aurljax.decode.constraints.base import Constraint, State
 from aurljax.decode.constraints.score_rules import ScoreRules
+from aurljax.decode.constraints.voices_rules import VoicesRules
 from aurljax.errors import UserError
 from aurljax.music.codec import Codec
 
-RULES = {"score": ScoreRules}
+RULES = {"score": ScoreRules, "voices": VoicesRules}
 SETS = 8  # sets of tones are padded to so many, so that few shapes are compiled
 Kinds = tuple[type[Constraint], ...]
 
 
 @functools.lru_cache(64)
-def rules(codec: Codec, kinds: Kinds) -> ScoreRules:
+def rules(codec: Codec, kinds: Kinds) -> ScoreRules | VoicesRules:
     """The conjunction of constraints of these classes over the codec's grammar."""
     return RULES[codec.name](codec, kinds)
 

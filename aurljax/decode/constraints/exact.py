@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from aurljax.decode.constraints.base import Array, Constraint, State
-from aurljax.music.codec import Codec, tempo
+from aurljax.music.codec import tempo
 from aurljax.music.codec.grammar import UNLIMITED, Grammar
 from aurljax.music.codec.holes import cost
 from aurljax.music.codec.score_layout import BARS, GRID
@@ -78,11 +78,14 @@ class Exact(Constraint):
 class Budget:
     """What must still be written of bars and their notes, and whether the ids left suffice after each kind of id."""
 
-    def __init__(self, grammar: Grammar, exact: bool):
-        self.grammar, self.exact = grammar, exact
+    def __init__(self, grammar: Grammar, kinds: tuple[type[Constraint], ...]):
+        self.grammar, self.exact = grammar, Exact in kinds
+        self.must = self.exact or any(kind.least is not Constraint.least for kind in kinds)  # whether notes must come
         names = grammar.vocabulary.index
         self.costs = {"position": 2, "bar": 2}  # beyond what the grammar asks: a note must follow, not a tempo
-        self.inside = np.array([k in ("position", "track", "pitch") for k in names])  # has a note of the bar begun in it
+        self.inside = np.array(
+            [k in ("position", "track", "pitch") for k in names]
+        )  # has a note of the bar begun in it
         self.more = np.array([self.costs.get(k, 0) for k in names], np.int32)
         self.free = np.array([k in ("end", "pad") for k in names])
         self.bar = np.array([k == "bar" for k in names])
@@ -131,7 +134,6 @@ class Budget:
         return table[xp.minimum(slow, len(SECONDS) - 1)], table[fine]
 
 
-def at_least(codec: Codec, bars: int | None, least: int) -> int:
-    """Ids that a piece of so many exact bars, or a bar of so many notes, cannot do without."""
-    count = max(bars or 1, 1)
-    return 2 + FIRST_IDS + NOTE_IDS * max(least, 1) * count + count - 1
+def at_least(bars: int, notes: int) -> int:
+    """Ids behind `start` of the shortest piece of so many bars, each of so many notes: a bar pays for one at least."""
+    return 2 + FIRST_IDS + NOTE_IDS * max(notes, 1) * bars + bars - 1

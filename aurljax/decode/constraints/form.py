@@ -12,6 +12,7 @@ from aurljax.music.codec import Codec, tempo
 from aurljax.music.codec.grammar import TRACKS
 from aurljax.music.codec.score import METERS
 from aurljax.music.codec.score_layout import DRUMS
+from aurljax.music.codec.voices import VoicesCodec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Meter(Constraint):
 
     meters: tuple[tuple[int, int], ...]
     told = ("meter",)
+    codecs = ("score", "voices")
 
     def __str__(self) -> str:
         return "meter " + ",".join(f"{n}/{d}" for n, d in self.meters)
@@ -28,12 +30,14 @@ class Meter(Constraint):
         object.__setattr__(self, "meters", tuple(tuple(m) for m in self.meters))
 
     def init(self, codec: Codec) -> State:
-        if lacking := next((m for m in self.meters if m not in METERS), None):
-            raise UserError(
-                f"meter: the codec '{codec.name}' has no {lacking[0]}/{lacking[1]}; it writes n/2 to 4, n/4 to 8, n/8 to "
-                "16 and n/16 to 15"
-            )
-        return {"meters": np.array([m in self.meters for m in METERS])}
+        table = codec.meters.table if isinstance(codec, VoicesCodec) else METERS
+        if "meter" not in codec.vocabulary.index:
+            raise UserError(f"{self}: this codec '{codec.name}' writes no meters; leave it out")
+        if lacking := next((m for m in self.meters if m not in table), None):
+            longest = {d: max(n for n, e in table if e == d) for d in dict.fromkeys(d for _, d in table)}
+            can = ", ".join(f"n/{d} to {n}" for d, n in longest.items())
+            raise UserError(f"meter: the codec '{codec.name}' has no {lacking[0]}/{lacking[1]}; it writes {can}")
+        return {"meters": np.array([m in self.meters for m in table])}
 
     @staticmethod
     def ids(now, xp) -> dict[str, Array]:
@@ -46,7 +50,8 @@ class Tempo(Constraint):
 
     low: float
     high: float
-    told = ("fine",)
+    told = ("fine", "tempo")
+    codecs = ("score", "voices")
 
     def __str__(self) -> str:
         return f"tempo {self.low:g}" + f"-{self.high:g}" * (self.high > self.low)
@@ -66,12 +71,20 @@ class Tempo(Constraint):
         return (nearest, nearest) if self.low == self.high or not len(inside) else (int(inside[0]), int(inside[-1]))
 
     def init(self, codec: Codec) -> State:
+        if isinstance(codec, VoicesCodec):
+            if "tempo" not in codec.vocabulary.index:
+                raise UserError(f"{self}: this codec '{codec.name}' writes no tempo; leave it out")
+            inside = (60e6 / codec.tempi >= self.low) & (60e6 / codec.tempi <= self.high)
+            nearest = np.argmin(np.abs(60e6 / codec.tempi - (self.low + self.high) / 2))
+            return {"tempi": inside if inside.any() else np.arange(len(inside)) == nearest}
         slow, fast = self.steps
         return {"slow": np.int32(slow), "fast": np.int32(fast)}
 
     @staticmethod
     def ids(now, xp) -> dict[str, Array]:
         """A `coarse` is open if one of its steps other than that in force is in the band."""
+        if "tempi" in now.r:
+            return {"tempo": now.r["tempi"]}
         slow, fast, s = now.r["slow"][:, None], now.r["fast"][:, None], now.s
         first = xp.arange(tempo.COARSE)[None] * tempo.FINE
         low, high = xp.maximum(slow, first), xp.minimum(fast, first + tempo.FINE - 1)

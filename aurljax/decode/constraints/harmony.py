@@ -135,7 +135,9 @@ class Chords(Constraint):
                 raise UserError(f"chords: bar {len(out) + 1} of {text!r} is empty; write a chord, or % for the same")
             out.append(found)
         if math.lcm(*map(len, out)) > MOST_SLOTS:
-            raise UserError(f"chords: bars of {sorted({len(b) for b in out})} chords share no grid of {MOST_SLOTS} parts")
+            raise UserError(
+                f"chords: bars of {sorted({len(b) for b in out})} chords share no grid of {MOST_SLOTS} parts"
+            )
         return tuple(out)
 
     @functools.cached_property

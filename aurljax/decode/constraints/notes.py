@@ -48,14 +48,24 @@ class Range(Constraint):
         return out
 
     def init(self, codec: Codec) -> State:
-        return {"low": self.table[:, 0].copy(), "high": self.table[:, 1].copy()}
+        low, high = self.table[:, 0].copy(), self.table[:, 1].copy()
+        low_of, high_of = (np.full(TRACKS, x[0]) for x in (low, high))  # until a track is named; voices have no program
+        return {"low": low, "high": high, "low_of": low_of, "high_of": high_of}
+
+    @staticmethod
+    def advance(step, xp) -> State:
+        """The bounds of each track, when it is named: looking them up at every pitch would cost more than all the rest."""
+        program = xp.minimum(step.value, DRUMS)[:, None]
+
+        def own(name: str) -> Array:
+            return xp.where(step.named, xp.take_along_axis(step.r[name], program, 1), step.r[f"{name}_of"])
+
+        return {"low_of": own("low"), "high_of": own("high")}
 
     @staticmethod
     def pitches(now, xp) -> Array:
-        of_track = xp.maximum(now.r["program"], 0).astype(xp.int32)
-        low, high = (xp.take_along_axis(now.r[name], of_track, 1)[:, :, None] for name in ("low", "high"))
         pitch = xp.arange(PITCHES, dtype=xp.int16)
-        return (pitch >= low) & (pitch <= high)
+        return (pitch >= now.r["low_of"][:, :, None]) & (pitch <= now.r["high_of"][:, :, None])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +80,9 @@ class Longest(Constraint):
 
     def __post_init__(self):
         if not 1 <= round(self.quarters * GRID) <= (LONG + 1) * DURATIONS:
-            raise UserError(f"longest: {self.quarters} quarters must be from 1/{GRID} to {(LONG + 1) * DURATIONS // GRID}")
+            raise UserError(
+                f"longest: {self.quarters} quarters must be from 1/{GRID} to {(LONG + 1) * DURATIONS // GRID}"
+            )
 
     def init(self, codec: Codec) -> State:
         return {"longest": np.int32(int(self.quarters * GRID + 1e-6))}

@@ -8,6 +8,7 @@ import numpy as np
 
 from aurljax.decode.constraints.base import Constraint
 from aurljax.decode.constraints.conjunction import kinds, registers, rules
+from aurljax.decode.constraints.exact import Exact, at_least
 from aurljax.errors import UserError
 from aurljax.music.codec import Codec
 from aurljax.music.score import Score
@@ -69,8 +70,14 @@ def check(codec: Codec, constraints: Sequence[Constraint], prompt: np.ndarray, l
         at.read(id)
     at.begin(limits)
     if not at.allowed(constraints).any():
+        least = int(at.r["least"][0]) if "least" in at.r else 0
+        need = (
+            f" {at_least(limits[1], least):,} are needed at least;"
+            if Exact in at.rules.kinds and limits[1] < 2**20
+            else ""
+        )
         raise UserError(
-            f"{at.against()}: the {limits[0]} ids that there is room for do not suffice; ask for less, or for fewer bars"
+            f"{at.against()}: the {limits[0]:,} ids there is room for do not suffice;{need} ask for fewer bars"
         )
 
 
