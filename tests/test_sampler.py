@@ -246,11 +246,11 @@ def test_a_row_is_the_same_alone_and_again():
 
 def test_a_schedule_goes_from_one_end_to_the_other():
     state = {"bars_left": jnp.array([8, 2**30, 2**30]), "clock": jnp.array([1.0, 1.0, 1.0]),
-             "seconds": jnp.array([jnp.inf, 5.0, jnp.inf])}  # fmt: skip
+             "seconds": jnp.array([jnp.inf, 5.0, jnp.inf]), "left": jnp.array([10, 10, 10])}  # fmt: skip
     m = memory.asked(Sampler((1.0, 2.0)), state)
-    later = state | {"bars_left": jnp.array([2, 2**30, 2**30]), "clock": jnp.array([9.0, 4.0, 9.0])}
-    assert np.allclose(memory.progress(m, state, jnp.int32(0), 10), 0)
-    assert np.allclose(memory.progress(m, later, jnp.int32(5), 10), [0.75, 0.75, 0.5])
+    later = {"bars_left": jnp.array([2, 2**30, 2**30]), "clock": jnp.array([9.0, 4.0, 9.0]), "left": jnp.array([5] * 3)}
+    assert np.allclose(memory.progress(m, state), 0)
+    assert np.allclose(memory.progress(m, later), [0.75, 0.75, 0.5])
     assert memory.asked(Sampler(), state) == {}
 
 
