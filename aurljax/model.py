@@ -72,6 +72,8 @@ class Model:
         constraints: Sequence[wishes.Constraint] = (),
         cache: str | None = None,
         weights: str | None = None,
+        best_of: int = 1,
+        rank: Callable[[list[Score]], Sequence[float]] | None = None,
         sampler: Sampler | None = None,
         **settings: Any,
     ) -> list[Score]:
@@ -81,15 +83,29 @@ class Model:
         context. Score i depends on (seed, i, prompt, settings) alone, and tells how it was made (`export.provenance`).
         constraints: what holds of every note (`aurljax.decode.constraints`); `meta["ended"]` of a score says why, where
         they ended it. cache: the type that keys and values are kept in, float32, bfloat16 or int8; weights: int8 for
-        those of the matrices. settings: those of a Sampler, such as temperature=0.9, where none is given. UserError: a
-        prompt that leaves no room, or breaks a constraint.
+        those of the matrices. best_of: each score is the best of so many, by `rank` (more is better; default: the mean
+        log-probability of the new ids under the model). settings: those of a Sampler, such as temperature=0.9, where
+        none is given. UserError: a prompt that leaves no room, or breaks a constraint.
         """
-        _positive(n=n, bars=bars, seconds=seconds, max_ids=max_ids)
+        _positive(n=n, bars=bars, seconds=seconds, max_ids=max_ids, best_of=best_of)
         asked = {"sampler": samplers.make(sampler, settings), "bars": bars, "seconds": seconds, "max_ids": max_ids,
                  "constraints": tuple(constraints), "cache": cache, "weights": weights}  # fmt: skip
-        seeds = [(seed, i) for i in range(n)]
-        scores = self.generate_batch([prompt] * n, seeds=seeds, **asked)
+        seeds = [(seed, i) for i in range(n * best_of)]
+        scores = self.generate_batch([prompt] * len(seeds), seeds=seeds, **asked)
+        if best_of > 1:
+            chosen = self._best(scores, best_of, prompt, rank)
+            scores, seeds, asked = [scores[i] for i in chosen], [seeds[i] for i in chosen], asked | {"best_of": best_of}
+        elif rank is not None:
+            raise UserError("rank: there is one score to choose from; set best_of")
         return [self._finished(score, row, prompt, asked) for score, row in zip(scores, seeds, strict=True)]
+
+    def _best(self, scores: list[Score], of: int, prompt: Score | None, rank: Callable | None) -> list[int]:
+        """The number of the best of each `of` scores."""
+        given = len(self.codec.opening(prompt)[0])
+        ranks = rank(scores) if rank else likelihood.mean_log_likelihood(self, scores, given)
+        if np.shape(ranks) != (len(scores),):
+            raise UserError(f"rank must give one number for each of {len(scores)} scores, not {np.shape(ranks)}")
+        return [i + int(np.argmax(ranks[i : i + of])) for i in range(0, len(scores), of)]
 
     def stream(
         self,

@@ -6,6 +6,7 @@ A stream runs the programs of a batch, stopping every few ids to look, so it wri
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from aurljax.music.codec import Codec
 from aurljax.music.score import CHANGE, Score
 
 KINDS = ("off", "control", "on")  # in the order of one tick
+NAMES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 
 
 class Event(NamedTuple):
@@ -49,15 +51,21 @@ class Bar(NamedTuple):
     seconds: tuple[float, float]
     events: tuple[Event, ...]
 
+    def names(self) -> str:
+        """Its notes by the time they begin, those that begin together joined: C5+E4 D5."""
+        begun = itertools.groupby((e for e in self.events if e.kind == "on"), lambda e: e.tick)
+        return " ".join("+".join(f"{NAMES[e.number % 12]}{e.number // 12 - 1}" for e in notes) for _, notes in begun)
+
 
 @dataclasses.dataclass(frozen=True)
 class Latency:
-    """Seconds to the first ids, and of each id after them: median and 95th percentile. An id's time is its share of the
-    time that its chunk took, from the call to its bars."""
+    """Seconds to the first ids, and of each id after them: median, 95th percentile and sum. An id's time is its share of
+    the time that its chunk took, from the call to its bars; of the first chunk, the programs' compilation is a part."""
 
     first: float
     p50: float
     p95: float
+    rest: float
     ids: int
 
     @classmethod
@@ -65,10 +73,12 @@ class Latency:
         """From (ids, seconds) of each chunk; nan where there is none yet."""
         each = np.repeat([t / n for n, t in times[1:]], [n for n, _ in times[1:]]) if times[1:] else [np.nan]
         p50, p95 = np.percentile(each, (50, 95)).tolist()
-        return cls(times[0][1] if times else np.nan, p50, p95, sum(n for n, _ in times))
+        first, rest = times[0][1] if times else np.nan, sum(t for _, t in times[1:])
+        return cls(first, p50, p95, rest, sum(n for n, _ in times))
 
     def __str__(self) -> str:
-        return f"first ids after {self.first:.2f} s; per id p50 {1e3 * self.p50:.1f} ms, p95 {1e3 * self.p95:.1f} ms"
+        each = f"p50 {1e3 * self.p50:.2f} ms, p95 {1e3 * self.p95:.2f} ms per id"
+        return f"{self.ids} ids: the first after {self.first:.2f} s, the rest in {self.rest:.2f} s; {each}"
 
 
 class Stream(Iterator[Bar]):
