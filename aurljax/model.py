@@ -88,6 +88,8 @@ class Model:
         none is given. UserError: a prompt that leaves no room, or breaks a constraint.
         """
         _positive(n=n, bars=bars, seconds=seconds, max_ids=max_ids, best_of=best_of)
+        if rank is not None and best_of == 1:
+            raise UserError("rank: there is one score to choose from; set best_of")
         asked = {"sampler": samplers.make(sampler, settings), "bars": bars, "seconds": seconds, "max_ids": max_ids,
                  "constraints": tuple(constraints), "cache": cache, "weights": weights}  # fmt: skip
         seeds = [(seed, i) for i in range(n * best_of)]
@@ -95,8 +97,6 @@ class Model:
         if best_of > 1:
             chosen = self._best(scores, best_of, prompt, rank)
             scores, seeds, asked = [scores[i] for i in chosen], [seeds[i] for i in chosen], asked | {"best_of": best_of}
-        elif rank is not None:
-            raise UserError("rank: there is one score to choose from; set best_of")
         return [self._finished(score, row, prompt, asked) for score, row in zip(scores, seeds, strict=True)]
 
     def _best(self, scores: list[Score], of: int, prompt: Score | None, rank: Callable | None) -> list[int]:

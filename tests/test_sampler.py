@@ -1,5 +1,7 @@
 """Samplers beside plain numpy formulas, alone and in the loop, where what they remember is looked up in the ids."""
 
+import argparse
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from scores import random_score
 
 from aurljax import mesh as meshes
 from aurljax import params
-from aurljax.decode import loop, memory
+from aurljax.decode import loop, memory, wording
 from aurljax.decode.sampler import Repetition, Sampler, make, sample, uniforms, weights
 from aurljax.errors import UserError
 from aurljax.models.decoder import DECODER, DecoderConfig
@@ -292,3 +294,38 @@ def test_names_that_do_not_exist_are_refused_with_the_nearest():
         Repetition(0.5)
     assert Repetition().among(event.vocabulary) == ("on",)
     Sampler(repetition=Repetition()).check(event.vocabulary, "event")
+
+
+def spoken(*flags):
+    parser = argparse.ArgumentParser()
+    wording.add(parser)
+    return wording.parse(parser.parse_args(flags))
+
+
+def test_samplers_in_words():
+    assert spoken() == Sampler()
+    assert spoken("--temperature", "1.2:0.8", "--top-k", "5", "--unrepeated", "4") == Sampler((1.2, 0.8), 5, unrepeated=4)
+    cold = spoken("--top-p", "0.9", "--kind", "pitch:temperature=1.2", "--kind", "duration:temperature=0")
+    assert cold == Sampler(top_p=0.9, kinds=(("pitch", Sampler(1.2, top_p=0.9)), ("duration", Sampler(0))))
+    warm = spoken("--temperature", "0", "--kind", "pitch:temperature=0.9,min-p=0.1")
+    assert warm == Sampler(0, kinds=(("pitch", Sampler(0.9, min_p=0.1)),))
+    assert spoken("--repetition", "1.3").repetition == Repetition(1.3)
+    assert spoken("--repetition", "1.3:8:pitch,chord").repetition == Repetition(1.3, 8, ("pitch", "chord"))
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--temperature", "warm"], "--temperature warm: write a number"),
+        (["--top-k", "2.5"], "--top-k 2.5: write a whole number"),
+        (["--kind", "pitch"], "--kind pitch: write KIND:NAME=VALUE"),
+        (["--kind", "pitch:heat=2"], "names of temperature"),
+        (["--kind", "pitch:top-k=x"], "--kind pitch:top-k x: write a whole number"),
+        (["--repetition", "2:8:pitch:3"], "write PENALTY"),
+        (["--unrepeated", "-1"], "unrepeated must lie"),
+    ],
+    ids=lambda x: str(x)[:30],
+)
+def test_words_that_are_not_understood_are_refused(flags, words):
+    with pytest.raises(UserError, match=words):
+        spoken(*flags)
