@@ -14,6 +14,8 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
+    "Repetition": ("aurljax.decode.sampler", "Repetition"),
+    "Sampler": ("aurljax.decode.sampler", "Sampler"),
     "Score": ("aurljax.music.score", "Score"),
     "load_midi": ("aurljax.music.midi", "load"),
     "MidiError": ("aurljax.music.midi", "MidiError"),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aurljax import commands as run
-from aurljax.decode import asking
+from aurljax.decode import asking, wording
 from aurljax.errors import UserError
 
 CONFIGURED = ("train", "corpus", "plan")  # the sub-commands that take overrides of a config
@@ -97,12 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     length.add_argument("--seconds", type=_positive(float), help="seconds of new music")
     c.add_argument("-n", type=_positive(int), default=1, metavar="K", help="how many (1)")
     c.add_argument("--seed", type=int, default=0, help="same seed, prompt and settings: same bytes (0)")
-    c.add_argument("--temperature", type=float, default=1.0, help="0: always the likeliest id (1)")
-    c.add_argument("--top-k", type=int, default=0, metavar="K", help="only the K likeliest ids (0: all)")
-    c.add_argument("--top-p", type=float, default=1.0, metavar="P", help="only ids that make up this mass (1)")
-    c.add_argument(
-        "--min-p", type=float, default=0.0, metavar="P", help="only ids this likely beside the likeliest (0)"
-    )
+    c.add_argument("--stream", action="store_true", help="print each bar as it is complete, and how long ids took")
+    c.add_argument("--chunk", type=_positive(int), default=8, metavar="K", help="ids between looks of --stream (8)")
+    wording.add(c)
     asking.add(c)
     c.add_argument("--check", metavar="CORPUS", help="report the longest passage shared with a corpus")
     c.add_argument("--png", action="store_true", help="write a piano roll beside each file")

@@ -179,20 +179,24 @@ def inspect(args: argparse.Namespace) -> None:
 def generate(args: argparse.Namespace) -> None:
     """Checkpoint (and prompt) -> MIDI files."""
     import aurljax
-    from aurljax.decode import asking
+    from aurljax.decode import asking, wording
     from aurljax.export import provenance, write
 
     out = Path(args.out)
     paths = [out / f"{i:03}.mid" for i in range(args.n)]
     _free(args, paths)
-    asked = asking.parse(args)
+    asked = {"bars": args.bars, "seconds": args.seconds, "seed": args.seed, "constraints": asking.parse(args),
+             "sampler": wording.parse(args)}  # fmt: skip
+    best_of = wording.number("--best-of", args.best_of, int)
+    if args.stream and (args.n > 1 or best_of > 1):
+        raise UserError(f"--stream writes one piece while it is made; leave out {'-n' if args.n > 1 else '--best-of'}")
     prompt = aurljax.load_midi(args.prompt) if args.prompt else None
     corpus = aurljax.Corpus(args.check) if args.check else None
     model = aurljax.load_model(args.checkpoint)
-    scores = model.generate(
-        args.n, prompt=prompt, bars=args.bars, seconds=args.seconds, seed=args.seed, temperature=args.temperature,
-        top_k=args.top_k, top_p=args.top_p, min_p=args.min_p, constraints=asked,
-    )  # fmt: skip
+    if args.stream:
+        scores = [_streamed(model.stream(prompt=prompt, chunk=args.chunk, **asked))]
+    else:
+        scores = model.generate(args.n, prompt=prompt, best_of=best_of, **asked)
     if prompt is not None:
         scores = [provenance.name_prompt(s, Path(args.prompt).name) for s in scores]
     _folder(out)
@@ -209,6 +213,14 @@ def generate(args: argparse.Namespace) -> None:
     _render(args, paths, scores, prompt)
     if corpus is not None:
         _check(corpus, paths, [model.codec.continuation(s, prompt) if prompt else s for s in scores])
+
+
+def _streamed(stream):
+    """The score of a stream, each of its bars printed when it is complete."""
+    for bar in stream:
+        print(f"bar {bar.number + 1:3}  {bar.seconds[0]:6.1f} s  {bar.names() or '-'}", flush=True)
+    print(stream.latency)
+    return stream.score
 
 
 def _free(args: argparse.Namespace, paths: list[Path]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,10 @@ from etils import epath
 
 from aurljax import checkpoint, config, mesh, params
 from aurljax.decode import constraints as wishes
-from aurljax.decode import length, loop
+from aurljax.decode import length, loop, stream
+from aurljax.decode import sampler as samplers
 from aurljax.decode.sampler import Sampler
+from aurljax.decode.stream import Stream
 from aurljax.errors import UserError
 from aurljax.evaluate import likelihood
 from aurljax.export import provenance
@@ -21,6 +24,16 @@ from aurljax.export.finish import finish
 from aurljax.music.score import Score
 
 Tree = Any
+
+
+class Request(NamedTuple):
+    """What the loop is asked: `loop.generate(plan, weights, *arguments)` gives new ids [B, T] behind the ids `written`,
+    and `decoded` makes scores of them."""
+
+    plan: loop.Plan
+    arguments: tuple
+    written: Sequence[np.ndarray]
+    decoded: Callable[[np.ndarray], list[Score]]
 
 
 class Model:
@@ -55,14 +68,14 @@ class Model:
         bars: int | None = None,
         seconds: float | None = None,
         seed: int = 0,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
         max_ids: int | None = None,
         constraints: Sequence[wishes.Constraint] = (),
         cache: str | None = None,
         weights: str | None = None,
+        best_of: int = 1,
+        rank: Callable[[list[Score]], Sequence[float]] | None = None,
+        sampler: Sampler | None = None,
+        **settings: Any,
     ) -> list[Score]:
         """n scores drawn from the model, each beginning with `prompt` if there is one.
 
@@ -70,22 +83,73 @@ class Model:
         context. Score i depends on (seed, i, prompt, settings) alone, and tells how it was made (`export.provenance`).
         constraints: what holds of every note (`aurljax.decode.constraints`); `meta["ended"]` of a score says why, where
         they ended it. cache: the type that keys and values are kept in, float32, bfloat16 or int8; weights: int8 for
-        those of the matrices. UserError: a prompt that leaves no room, or breaks a constraint.
+        those of the matrices. best_of: each score is the best of so many, by `rank` (more is better; default: the mean
+        log-probability of the new ids under the model). settings: those of a Sampler, such as temperature=0.9, where
+        none is given. UserError: a prompt that leaves no room, or breaks a constraint.
         """
-        for name, value in (("n", n), ("bars", bars), ("seconds", seconds), ("max_ids", max_ids)):
-            if value is not None and value <= 0:
-                raise UserError(f"{name} must be above 0, not {value}")
-        sampler, seeds = Sampler(temperature, top_k, top_p, min_p), [(seed, i) for i in range(n)]
-        length = {"bars": bars, "seconds": seconds, "max_ids": max_ids}
-        asked = {"sampler": sampler, **length, "cache": cache, "weights": weights}
-        scores = self.generate_batch([prompt] * n, seeds=seeds, constraints=constraints, **asked)
-        asked["constraints"] = tuple(constraints) or None
-        return [
-            provenance.attach(finish(score, prompt), provenance.of(self.origin, row, prompt, **asked))
-            for score, row in zip(scores, seeds, strict=True)
-        ]
+        _positive(n=n, bars=bars, seconds=seconds, max_ids=max_ids, best_of=best_of)
+        if rank is not None and best_of == 1:
+            raise UserError("rank: there is one score to choose from; set best_of")
+        asked = {"sampler": samplers.make(sampler, settings), "bars": bars, "seconds": seconds, "max_ids": max_ids,
+                 "constraints": tuple(constraints), "cache": cache, "weights": weights}  # fmt: skip
+        seeds = [(seed, i) for i in range(n * best_of)]
+        scores = self.generate_batch([prompt] * len(seeds), seeds=seeds, **asked)
+        if best_of > 1:
+            chosen = self._best(scores, best_of, prompt, rank)
+            scores, seeds, asked = [scores[i] for i in chosen], [seeds[i] for i in chosen], asked | {"best_of": best_of}
+        return [self._finished(score, row, prompt, asked) for score, row in zip(scores, seeds, strict=True)]
 
-    def generate_batch(
+    def _best(self, scores: list[Score], of: int, prompt: Score | None, rank: Callable | None) -> list[int]:
+        """The number of the best of each `of` scores."""
+        given = len(self.codec.opening(prompt)[0])
+        ranks = rank(scores) if rank else likelihood.mean_log_likelihood(self, scores, given)
+        if np.shape(ranks) != (len(scores),):
+            raise UserError(f"rank must give one number for each of {len(scores)} scores, not {np.shape(ranks)}")
+        return [i + int(np.argmax(ranks[i : i + of])) for i in range(0, len(scores), of)]
+
+    def stream(
+        self,
+        *,
+        prompt: Score | None = None,
+        bars: int | None = None,
+        seconds: float | None = None,
+        seed: int = 0,
+        max_ids: int | None = None,
+        chunk: int = 8,
+        constraints: Sequence[wishes.Constraint] = (),
+        cache: str | None = None,
+        weights: str | None = None,
+        sampler: Sampler | None = None,
+        **settings: Any,
+    ) -> Stream:
+        """The piece that `generate` would return first, bar by bar while it is written, `chunk` ids at a time.
+
+        `for bar in model.stream(bars=8): ...`; see `aurljax.decode.stream` for what a bar holds, for `latency` and for
+        `score`. Leaving the loop, or `close()`, stops the work.
+        """
+        _positive(bars=bars, seconds=seconds, max_ids=max_ids, chunk=chunk)
+        asked = {"sampler": samplers.make(sampler, settings), "bars": bars, "seconds": seconds, "max_ids": max_ids,
+                 "constraints": tuple(constraints), "cache": cache, "weights": weights}  # fmt: skip
+        r = self._request([prompt], seeds=[(seed, 0)], **asked)
+        return Stream(
+            self.codec,
+            r.written[0],
+            stream.chunks(r.plan, self.weights, self.mesh, r.arguments, chunk),
+            lambda new: r.decoded(new[None])[0],
+            lambda score: self._finished(score, (seed, 0), prompt, asked),
+        )
+
+    def generate_batch(self, prompts: list[Score | None], **asked: Any) -> list[Score]:
+        """One score for each prompt (None: from nothing), all in one batch; row i is the same in any batch.
+
+        asked: sampler, seeds [(seed, i)], and optionally bars, seconds, max_ids, constraints, cache, weights.
+        """
+        r = self._request(prompts, **asked)
+        with mesh.use(self.mesh):
+            new = np.asarray(loop.generate(r.plan, self.weights, *r.arguments))
+        return r.decoded(new)
+
+    def _request(
         self,
         prompts: list[Score | None],
         *,
@@ -97,10 +161,11 @@ class Model:
         constraints: Sequence[wishes.Constraint] = (),
         cache: str | None = None,
         weights: str | None = None,
-    ) -> list[Score]:
-        """One score for each prompt (None: from nothing), all in one batch; row i is the same in any batch."""
+    ) -> Request:
+        """What the loop is to do, or UserError where it cannot."""
         if bars is not None and not self.codec.barred:
             raise UserError(f"bars: the codec '{self.codec.name}' of this model has no bars; give seconds instead")
+        sampler.check(self.codec.vocabulary, self.codec.name)
         written, begun = zip(*map(self.codec.opening, prompts), strict=True)
         room = length.room(self.context, self.window, [len(w) for w in written], self.codec.grammar.shortest, bars, seconds,
                            max_ids)  # fmt: skip
@@ -115,12 +180,24 @@ class Model:
             asked = wishes.registers(self.codec, constraints, len(written))
             wishes.check_all(self.codec, constraints, written, room, limits)
             keys = jnp.stack([jax.random.fold_in(jax.random.key(a), b) for a, b in seeds])
-            new = loop.generate(plan, self.weights, ids, start, keys, *limits, np.array(room, np.int32), asked)
-        return wishes.decoded(self.codec, constraints, written, np.asarray(new), room, limits)
+        arguments = (ids, start, keys, *limits, np.array(room, np.int32), asked)
+        decoded = functools.partial(wishes.decoded, self.codec, constraints, written, room=room, limits=limits)
+        return Request(plan, arguments, written, decoded)
+
+    def _finished(self, score: Score, row: tuple[int, int], prompt: Score | None, asked: Mapping[str, Any]) -> Score:
+        """A score as it goes to the user: complete, and telling how it was made."""
+        asked = {**asked, "constraints": asked["constraints"] or None}
+        return provenance.attach(finish(score, prompt), provenance.of(self.origin, row, prompt, **asked))
 
     def score(self, score: Score) -> float:
         """Nats of a score: minus the log of the probability the model gives its ids."""
         return likelihood.of_scores(self, [score]).nats
+
+
+def _positive(**values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and value <= 0:
+            raise UserError(f"{name} must be above 0, not {value}")
 
 
 def load(path: epath.PathLike, data: int = 1, model: int = 1) -> Model:

@@ -31,6 +31,16 @@ def test_the_whole_way(home, tmp_path, capsys):
     assert str(tmp_path / "a/001.mid") in printed and "notes" in printed
     assert "shared with the corpus" in printed
     aurljax.load_midi(tmp_path / "a/000.mid").check()
+    asked = ["--seed", "7", "--temperature", "1.2:0.8", "--repetition", "1.3:8", "--kind", "pitch:top-p=0.9"]
+    assert generate(home, tmp_path / "d", *asked, "--best-of", "2") == 0
+    assert generate(home, tmp_path / "e", *asked) == 0
+    capsys.readouterr()
+    assert generate(home, tmp_path / "f", *asked, "--stream") == 0
+    assert (tmp_path / "e/000.mid").read_bytes() == (tmp_path / "f/000.mid").read_bytes()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("bar   1     0.0 s ") and "p95" in lines[-2]
+    assert generate(home, tmp_path / "g", "--stream", "-n", "2") == 2
+    assert "leave out -n" in capsys.readouterr().err and not (tmp_path / "g").exists()
     assert (home / "run/metrics.jsonl").exists() and list((home / "run/tensorboard").iterdir())
     assert list((home / "run/samples").glob("*.mid"))
     written = {name for line in (home / "run/metrics.jsonl").read_text().splitlines() for name in json.loads(line)}

@@ -145,7 +145,7 @@ def segments(plan: Plan, width: int, window: int) -> list[tuple[int, int]]:
 def _step(plan: Plan, params, c: Carry) -> Carry:
     legal, logits = _legal(plan, c.state, c.logits)
     legal, logits = memory.weigh(plan.sampler, plan.codec, c.memory, c.state, legal, logits)
-    progress = memory.progress(c.memory, c.state, c.index, plan.most)
+    progress = memory.progress(c.memory, c.state)
     vocabulary = plan.codec and plan.codec.vocabulary
     ids = sample(plan.sampler, logits, legal, c.random[c.index], vocabulary, progress)
     out = jax.lax.dynamic_update_slice_in_dim(c.out, ids[:, None], c.index, 1)

@@ -112,16 +112,17 @@ def asked(sampler: Sampler, state: dict) -> Memory:
     """What a schedule runs over, read from the grammar's registers before the first new id."""
     if not any(s.scheduled for s in (sampler, *(own for _, own in sampler.kinds))):
         return {}
-    names = {"bars_asked": "bars_left", "from": "clock", "until": "seconds"}
+    names = {"bars_asked": "bars_left", "from": "clock", "until": "seconds", "ids_asked": "left"}
     return {name: state[register] for name, register in names.items()}
 
 
-def progress(m: Memory, state: dict, index: jax.Array, most: int) -> jax.Array | None:
+def progress(m: Memory, state: dict) -> jax.Array | None:
     """[B] share of what was asked for that is written: of bars, else of seconds, else of ids; None: nothing wants it."""
     if "from" not in m:
         return None
     bars, seconds = m["bars_asked"], m["until"] - m["from"]
     of_bars = (bars - state["bars_left"]) / jnp.maximum(bars, 1)
     of_seconds = (state["clock"] - m["from"]) / jnp.maximum(seconds, 1e-6)
-    share = jnp.where(jnp.isfinite(seconds), of_seconds, index / most)
+    of_ids = (m["ids_asked"] - state["left"]) / m["ids_asked"]
+    share = jnp.where(jnp.isfinite(seconds), of_seconds, of_ids)
     return jnp.clip(jnp.where((bars > 0) & (bars < UNLIMITED), of_bars, share), 0, 1)

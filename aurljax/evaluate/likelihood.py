@@ -63,7 +63,7 @@ def of_scores(model: Model, scores: Iterable[Score], progress: Callable[[int], N
     def flush():
         nonlocal total, batch, done
         if batch:
-            total = total + _batch(model, batch)
+            total = total + _batch(model, batch).sum(0)
             done, batch = pieces, []
             progress(done)
 
@@ -76,6 +76,20 @@ def of_scores(model: Model, scores: Iterable[Score], progress: Callable[[int], N
     flush()
     ids, nats, legal, uniform, illegal = total.tolist()
     return Likelihood(pieces, int(ids), notes, seconds, nats, legal, uniform, illegal)
+
+
+def mean_log_likelihood(model: Model, scores: Iterable[Score], given: int = 1) -> np.ndarray:
+    """[N] float64: the mean log-probability (nats, raw) of the ids of each score behind the first `given`; of one that is
+    longer than the context, of all its ids."""
+    sequences, owner = [], []
+    for i, score in enumerate(scores):
+        found = list(rows(model.codec, score, model.context))
+        sequences += [(ids, given) for ids, _ in found] if len(found) == 1 else found
+        owner += [i] * len(found)
+    parts = [_batch(model, sequences[i : i + ROWS]) for i in range(0, len(sequences), ROWS)]
+    sums = np.zeros((max(owner, default=-1) + 1, 2))
+    np.add.at(sums, owner, np.concatenate(parts)[:, :2] if parts else np.zeros((0, 2)))
+    return -sums[:, 1] / np.maximum(sums[:, 0], 1)
 
 
 def rows(codec: Any, score: Score, context: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -104,7 +118,7 @@ def rows(codec: Any, score: Score, context: int) -> Iterator[tuple[np.ndarray, i
 
 
 def _batch(model: Model, batch: list[tuple[np.ndarray, int]]) -> np.ndarray:
-    """Sums [ids, nats, legal nats, uniform nats, illegal mass] over one batch of rows."""
+    """[rows, 5] sums of ids, nats, legal nats, uniform nats, illegal mass over each of at most ROWS rows."""
     codec = model.codec
     width = -(-(max(len(ids) for ids, _ in batch) - 1) // BUCKET) * BUCKET
     ids, weights = np.zeros((ROWS, width + 1), np.int32), np.zeros((ROWS, width), np.float32)
@@ -116,7 +130,8 @@ def _batch(model: Model, batch: list[tuple[np.ndarray, int]]) -> np.ndarray:
             features[name][row, : len(sequence) - 1] = value[:-1]
     with mesh.use(model.mesh):
         parts = model.parts
-        return np.asarray(_sums(parts.family, parts.model, codec, model.weights, ids, features, weights), np.float64)
+        sums = _sums(parts.family, parts.model, codec, model.weights, ids, features, weights)
+        return np.asarray(sums, np.float64).T[: len(batch)]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -139,4 +154,4 @@ def _sums(family, config, codec, params, ids, features, weights):
     _, (inside, uniform) = jax.lax.scan(mass, codec.grammar.init(len(ids), xp=jnp), columns)
     inside, uniform = inside.T, uniform.T
     parts = (jnp.ones_like(nats), nats, nats + inside, uniform, -jnp.expm1(jnp.minimum(inside, 0)))
-    return jnp.stack([jnp.sum(jnp.where(weights > 0, x * weights, 0)) for x in parts])
+    return jnp.stack([mesh.gather(jnp.sum(jnp.where(weights > 0, x * weights, 0), -1), (None,)) for x in parts])

@@ -16,6 +16,7 @@ class Codec(abc.ABC):
     `overhead`, `continuation`, `decode`, `features` and `loss_report`."""
 
     name: str
+    early = 0  # ticks that a note of a bar may begin before its bar line
     barred = True  # whether its bars are music's, so that a number of them can be asked for
     vocabulary: Vocabulary
     grammar: Any
@@ -66,6 +67,21 @@ class Codec(abc.ABC):
     def bars(self, score: Score) -> int:
         """Number of bars `encode` writes."""
         return self.layout(score).bars
+
+    def finished(self, ids: np.ndarray) -> tuple[int, np.ndarray]:
+        """(how many bars are followed by another, so that nothing written later can change them; the ids before that)."""
+        starts = self.bar_starts(ids, len(ids))
+        return (len(starts) - 1, ids[: starts[-1]]) if len(starts) else (0, ids[:0])
+
+    def bar_tick(self, score: Score, bar: int) -> int:
+        """The tick of a decoded score at which a bar begins, also behind its last note."""
+        lines = score.bar_ticks
+        beyond = bar - (len(lines) - 1)
+        return int(lines[bar] if beyond <= 0 else lines[-1] + beyond * (lines[-1] - lines[-2]))
+
+    def track_numbers(self, score: Score) -> list[int]:
+        """For each track of a decoded score a number that stays its own when more is written."""
+        return list(range(len(score.tracks)))
 
     def opening(self, prompt: Score | None) -> tuple[np.ndarray, bool]:
         """(ids to write on from, whether they begin the first new bar): `start`, or the prompt without its `end` and,

@@ -102,6 +102,20 @@ class EventCodec(Codec):
         first = np.searchsorted(time // SEGMENT, np.arange(count))  # the first event of each segment, or after it
         return np.maximum(begin[np.maximum(first - 1, 0)], min(2, len(ids)))  # behind `start` and tempo
 
+    def finished(self, ids: np.ndarray) -> tuple[int, np.ndarray]:
+        """(how many segments are over, the ids: notes that still sound end after those segments)."""
+        v = self.vocabulary
+        now = int((v.value[ids] + 1)[v.kind[ids] == v.index["shift"]].sum())
+        return now // SEGMENT, ids
+
+    def track_numbers(self, score: Score) -> list[int]:
+        """The instruments."""
+        return (score.tracks["program"] // 8).tolist()
+
+    def bar_tick(self, score: Score, bar: int) -> int:
+        """The tick at which a segment begins."""
+        return int(score.ticks(bar * SEGMENT / RATE))
+
     def overhead(self, score: Score) -> int:
         """Most ids that a window may have beyond those of its segments: ends, tempo, pedals, running status."""
         return 5 + 2 * len(np.unique(self.layout(score).pedal[:, 1]))

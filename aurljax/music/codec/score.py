@@ -119,6 +119,20 @@ class ScoreCodec(Codec):
         """[count] where the first bars of a sequence begin, of those it has."""
         return np.flatnonzero(np.asarray(ids) == self.vocabulary.id("bar"))[:count]
 
+    @property
+    def early(self) -> int:
+        """Ticks that a note of a bar may begin before its bar line."""
+        return int(-MICRO.min()) if self.microtiming else 0
+
+    def finished(self, ids: np.ndarray) -> tuple[int, np.ndarray]:
+        """`Codec.finished`; a bar with a hole waits for its answer, and so do all behind it."""
+        count, told = super().finished(ids)
+        holes = self.holes(ids) if ids[-1] != self.vocabulary.id("end") else []
+        if holes and holes[0][0] < count:
+            count = holes[0][0]
+            told = ids[: self.bar_starts(ids, count + 1)[-1]]
+        return count, told
+
     def overhead(self, score: Score) -> int:
         """Most ids that a window may have beyond those of its bars: ends, controls, programs, meter, tempo, key, chord,
         pedals, running status."""
