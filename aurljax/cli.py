@@ -102,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument(
         "--min-p", type=float, default=0.0, metavar="P", help="only ids this likely beside the likeliest (0)"
     )
+    c.add_argument("--cache", choices=("float32", "bfloat16", "int8"), help="keep keys and values in fewer bytes (default: "
+                   "as the model computes)")  # fmt: skip
+    c.add_argument("--weights", choices=("float32", "int8"), help="keep the matrices in fewer bytes (float32)")
     c.add_argument("--check", metavar="CORPUS", help="report the longest passage shared with a corpus")
     c.add_argument("--png", action="store_true", help="write a piano roll beside each file")
     c.add_argument("--wav", action="store_true", help="write an audio preview beside each file")

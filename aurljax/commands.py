@@ -180,7 +180,7 @@ def generate(args: argparse.Namespace) -> None:
     model = aurljax.load_model(args.checkpoint)
     scores = model.generate(
         args.n, prompt=prompt, bars=args.bars, seconds=args.seconds, seed=args.seed, temperature=args.temperature,
-        top_k=args.top_k, top_p=args.top_p, min_p=args.min_p,
+        top_k=args.top_k, top_p=args.top_p, min_p=args.min_p, cache=args.cache, weights=args.weights,
     )  # fmt: skip
     _folder(out)
     for path, score in zip(paths, scores, strict=True):

@@ -81,7 +81,7 @@ def test_a_product_of_bytes_is_that_of_the_numbers_they_stand_for(inputs, output
     low_x, low_w = (jax.tree.map(np.asarray, pack_int8(jnp.asarray(v), a)) for v, a in ((x, of_x), (w, of_w)))
     whole = np.einsum("abk,kn->abn", low_x.values.astype(int).reshape(*shape, -1), low_w.values.astype(int).reshape(
         np.prod(inputs), -1)).reshape(*shape, *outputs)  # fmt: skip
-    expected = whole * np.expand_dims(low_x.scale, range(2, 2 + len(outputs))) * low_w.scale
+    expected = whole * np.expand_dims(low_x.scale, tuple(range(2, 2 + len(outputs)))) * low_w.scale
     found = linear(meshes.place(x), pack_int8(jnp.asarray(w), of_w), ("batch", None, *axes), "float32")
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 

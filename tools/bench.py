@@ -3,10 +3,11 @@
     python tools/bench.py codec MIDI_FOLDER       score -> ids -> score, features; one core
     python tools/bench.py ingest MIDI_FOLDER      files/s beside symusic's bare parse
     python tools/bench.py train --size small      one optimizer step
-    python tools/bench.py decode --size small --batch 8 --new 512 [--plain]
+    python tools/bench.py decode --size small --batch 8 --new 512 [--plain] [--cache int8] [--weights int8] [--window 256]
     python tools/bench.py data-wait CORPUS        the share of a training step spent waiting for its batch
 
-Sizes are those of configs/decoder.py. `--plain` decodes without grammar and features, as peers do.
+Sizes are those of configs/decoder.py, and medium: d 512, 8 layers. `--plain` decodes without grammar and features, as
+peers do.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def ingest(args: argparse.Namespace) -> dict:
 def _parts(args: argparse.Namespace):
     from aurljax import config
 
-    tree = config.to_dict(config.load(f"{ROOT}/configs/decoder.py:{args.size}"))
+    medium = args.size == "medium"  # as peers have it; the configs go from small to base
+    tree = config.to_dict(config.load(f"{ROOT}/configs/decoder.py:{'base' if medium else args.size}"))
+    tree["model"] |= {"layers": 8} if medium else {}
     tree["model"] |= {"dtype": args.dtype, "scan": False, "remat": False, "dropout": 0.0}
     tree["data"] |= {"length": args.length, "batch": args.batch}
     tree["optim"] |= {"accumulation": 1}
@@ -168,10 +171,11 @@ def decode(args: argparse.Namespace) -> dict:
 
     args.length = args.new
     parts = _parts(args)
-    model = dataclasses.replace(parts.model, features=()) if args.plain else parts.model
+    model = dataclasses.replace(parts.model, window=args.window, **({"features": ()} if args.plain else {}))
     with mesh.use(mesh.make()):
         weights = params.init(parts.family.spec(model), jax.random.key(0))
-        plan = loop.Plan(parts.family, model, None if args.plain else _endless(), Sampler(), args.new, args.segments)
+        plan = loop.Plan(parts.family, model, None if args.plain else _endless(), Sampler(), args.new, args.segments,
+                         args.cache, args.weights)  # fmt: skip
         ids, start = loop.left_padded([np.array([parts.codec.vocabulary.id("start")])] * args.batch)
         keys = jax.random.split(jax.random.key(1), args.batch)
         limits = loop.limits(args.batch, None, None, False)
@@ -180,7 +184,8 @@ def decode(args: argparse.Namespace) -> dict:
         first = time.perf_counter() - begun
         t = seconds(lambda: jax.block_until_ready(loop.generate(plan, weights, ids, start, keys, *limits)))
         count = params.count(parts.family.spec(model))
-    return {"size": args.size, "batch": args.batch, "new": args.new, "grammar": not args.plain, "parameters": count,
+    return {"size": args.size, "batch": args.batch, "new": args.new, "grammar": not args.plain, "cache": args.cache or "",
+            "weights": args.weights or "", "window": args.window, "parameters": count,
             "tokens_per_s": args.batch * args.new / t, "us_per_step": 1e6 * t / args.new, "first_s": first}  # fmt: skip
 
 
@@ -220,6 +225,9 @@ def main(argv: list[str] | None = None) -> int:
     commands.choices["decode"].add_argument("--new", type=int, default=512)
     commands.choices["decode"].add_argument("--segments", type=int, default=4)
     commands.choices["decode"].add_argument("--plain", action="store_true")
+    commands.choices["decode"].add_argument("--window", type=int, default=0)
+    commands.choices["decode"].add_argument("--cache", choices=("float32", "bfloat16", "int8"))
+    commands.choices["decode"].add_argument("--weights", choices=("float32", "int8"))
     args = parser.parse_args(argv)
     found = args.run(args)
     print(
