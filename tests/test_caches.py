@@ -38,7 +38,7 @@ def in_pieces(config, weights, batch, dtype, pieces):
 # ---- rings ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pieces", [(T,), (19, 1, 1, 1, 1, 1), (4, 20), (11, 9, 1, 3)], ids=str)
+@pytest.mark.parametrize("pieces", [(19, 1, 1, 1, 1, 1), (4, 20), (11, 9, 1, 3)], ids=str)
 def test_a_ring_read_in_any_pieces_is_the_whole(pieces):
     """A prompt longer than the ring, a piece that wraps, one id at a time."""
     with meshes.use(meshes.make()):
@@ -87,11 +87,13 @@ def test_a_product_of_bytes_is_that_of_the_numbers_they_stand_for(inputs, output
 
 
 @pytest.mark.parametrize(
-    ("dtype", "matrices", "most"), [("bfloat16", None, 0.01), ("int8", None, 0.01), (None, "int8", 0.05)], ids=str
+    ("dtype", "matrices", "most"), [("bfloat16", None, 0.01), ("int8", None, 0.01), ("int8", "int8", 0.05)], ids=str
 )
-@pytest.mark.parametrize("model", [CONFIG, EVERY], ids=["full", "ring"])
-def test_fewer_bytes_come_close(model, dtype, matrices, most, mesh):
+def test_fewer_bytes_come_close(dtype, matrices, most, mesh):
     """Beside the spread of the logits; every matrix and every buffer is of the type asked for."""
+    if mesh.size > 1 and matrices is None:
+        pytest.skip("a mesh is tried with both")
+    model = EVERY
     trained, batch = create(model), pack()
     prepared, low = DECODER.prepare(model, trained, matrices)
     found, cache = in_pieces(prepared, low, batch, dtype, (9, *[1] * (T - 9)))
@@ -131,7 +133,8 @@ def test_prompts_of_like_length_share_a_program(monkeypatch):
             ids, start = loop.left_padded([np.resize(START, n)])
             assert ids.shape == (1, 128) and start == 128 - n
             limits = loop.limits(1, None, None, False)
-            loop.generate(plan(17), weights(), ids, start, keys([0]), *limits, np.array([16 - n % 2], np.int32))
+            left = np.array([16 - n % 2], np.int32)
+            loop.generate(replace(plan(17), segments=1), weights(), ids, start, keys([0]), *limits, left)
         assert loop.generate._cache_size() == before + 1
 
 

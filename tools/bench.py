@@ -4,6 +4,7 @@
     python tools/bench.py ingest MIDI_FOLDER      files/s beside symusic's bare parse
     python tools/bench.py train --size small      one optimizer step
     python tools/bench.py decode --size small --batch 8 --new 512 [--plain] [--cache int8] [--weights int8] [--window 256]
+    python tools/bench.py cost CHECKPOINT CORPUS  what keys, values and weights in fewer bytes cost, in nats
     python tools/bench.py data-wait CORPUS        the share of a training step spent waiting for its batch
 
 Sizes are those of configs/decoder.py, and medium: d 512, 8 layers. `--plain` decodes without grammar and features, as
@@ -189,6 +190,51 @@ def decode(args: argparse.Namespace) -> dict:
             "tokens_per_s": args.batch * args.new / t, "us_per_step": 1e6 * t / args.new, "first_s": first}  # fmt: skip
 
 
+def cost(args: argparse.Namespace) -> dict:
+    """Nats per id of held-out pieces' first rows, read through the cache id by id, for each type of cache and weights."""
+    import jax
+    import numpy as np
+
+    import aurljax
+    from aurljax import mesh
+    from aurljax.data.corpus import Corpus
+
+    model, corpus = aurljax.load_model(args.checkpoint), Corpus(args.folder)
+    pieces = [model.codec.encode(corpus[i])[: args.length + 1] for i in corpus.split("valid")[: args.batch]]
+    ids, seen = np.zeros((len(pieces), args.length + 1), np.int32), np.zeros((len(pieces), args.length), bool)
+    for row, (piece, valid) in enumerate(zip(pieces, seen, strict=True)):
+        ids[row, : len(piece)], valid[: len(piece) - 1] = piece, True
+    features = [model.codec.features(row[:-1]) for row in ids]
+    features = {name: np.stack([f[name] for f in features]) for name in model.codec.feature_sizes}
+    found = {}
+    with mesh.use(model.mesh):
+        for cache, weights in ((None, None), ("bfloat16", None), ("int8", None), (None, "int8"), ("int8", "int8")):
+            nats = jax.jit(_forced, static_argnums=(0, 1, 2))(model.parts, cache, weights, model.weights, ids, features)
+            found[f"cache_{cache or 'float32'}_weights_{weights or 'float32'}"] = float(np.asarray(nats)[seen].mean())
+    base = found["cache_float32_weights_float32"]
+    return {"ids": int(seen.sum()), "nats_per_id": base} | {k: v - base for k, v in list(found.items())[1:]}
+
+
+def _forced(parts, cache_type, matrices, params, ids, features):
+    """[B, T] nats of ids[:, 1:], each step given the ones before through the cache."""
+    import jax
+    import jax.numpy as jnp
+
+    from aurljax.models.family import Inputs
+
+    config, params = parts.family.prepare(parts.model, params, matrices)
+    cache = parts.family.init_cache(config, len(ids), ids.shape[1] - 1, cache_type).replace(index=jnp.int32(0))
+
+    def step(cache, column):
+        token, target, told = column
+        inputs = Inputs(token[:, None], None, {name: x[:, None] for name, x in told.items()})
+        logits, cache = parts.family.apply(config, params, inputs, cache=cache)
+        return cache, -jnp.take_along_axis(jax.nn.log_softmax(logits[:, 0]), target[:, None], 1)[:, 0]
+
+    columns = ids[:, :-1].T, ids[:, 1:].T, {name: x.T for name, x in features.items()}
+    return jax.lax.scan(step, cache, columns)[1].T
+
+
 def _endless():
     """The codec with a grammar under which no piece ends, so that every run writes as many ids."""
     from aurljax.music.codec.grammar import UNLIMITED, Grammar
@@ -221,6 +267,12 @@ def main(argv: list[str] | None = None) -> int:
         c.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
         c.add_argument("--batch", type=int, default=8)
         c.set_defaults(run=run)
+    c = commands.add_parser("cost", help=cost.__doc__)
+    c.add_argument("checkpoint")
+    c.add_argument("folder")
+    c.add_argument("--batch", type=int, default=16, help="pieces (16)")
+    c.add_argument("--length", type=int, default=512, help="ids of each, at most (512)")
+    c.set_defaults(run=cost)
     commands.choices["train"].add_argument("--length", type=int, default=512)
     commands.choices["decode"].add_argument("--new", type=int, default=512)
     commands.choices["decode"].add_argument("--segments", type=int, default=4)
@@ -231,7 +283,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     found = args.run(args)
     print(
-        json.dumps({"bench": args.command} | {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()})
+        json.dumps({"bench": args.command} | {k: round(v, 5) if isinstance(v, float) else v for k, v in found.items()})
     )
     return 0
 
