@@ -186,7 +186,7 @@ def generate(args: argparse.Namespace) -> None:
     paths = [out / f"{i:03}.mid" for i in range(args.n)]
     _free(args, paths)
     asked = {"bars": args.bars, "seconds": args.seconds, "seed": args.seed, "constraints": asking.parse(args),
-             "sampler": wording.parse(args)}  # fmt: skip
+             "sampler": wording.parse(args), "cache": args.cache, "weights": args.weights}  # fmt: skip
     best_of = wording.number("--best-of", args.best_of, int)
     if args.stream and (args.n > 1 or best_of > 1):
         raise UserError(f"--stream writes one piece while it is made; leave out {'-n' if args.n > 1 else '--best-of'}")

@@ -4,6 +4,8 @@
     python tools/bench.py ingest MIDI_FOLDER      files/s beside symusic's bare parse
     python tools/bench.py train --size small      one optimizer step; medium: --batch 4 --length 1024
     python tools/bench.py decode --size small --batch 8 --new 512 [--plain | --constraints key,range]
+                                                  [--cache int8] [--weights int8] [--window 256]
+    python tools/bench.py cost CHECKPOINT CORPUS  what keys, values and weights in fewer bytes cost, in nats
     python tools/bench.py data-wait CORPUS        the share of a training step spent waiting for its batch
     python tools/bench.py --against BENCHMARKS.md [--peer DIR] [--only TEXT] [--pairs 3]
                                                   runs the rows of a table again and marks what fell (tools/against.py)
@@ -95,7 +97,7 @@ def ingest(args: argparse.Namespace) -> dict:
 def _parts(args: argparse.Namespace):
     from aurljax import config
 
-    medium = args.size == "medium"
+    medium = args.size == "medium"  # as peers have it; the configs go from small to base
     tree = config.to_dict(config.load(f"{ROOT}/configs/decoder.py:{'base' if medium else args.size}"))
     tree["model"] |= {"dtype": args.dtype, "scan": False, "remat": False, "dropout": 0.0}
     tree["model"] |= {"layers": 8} if medium else {}
@@ -175,12 +177,12 @@ def decode(args: argparse.Namespace) -> dict:
 
     args.length = args.new
     parts = _parts(args)
-    model = dataclasses.replace(parts.model, features=()) if args.plain else parts.model
+    model = dataclasses.replace(parts.model, window=args.window, **({"features": ()} if args.plain else {}))
     with mesh.use(mesh.make()):
         weights = params.init(parts.family.spec(model), jax.random.key(0))
         codec, asked = None if args.plain else _endless(), [_constraints()[name] for name in args.constraints]
-        classes = constraints.kinds(asked)
-        plan = loop.Plan(parts.family, model, codec, Sampler(), args.new, args.segments, classes)
+        plan = loop.Plan(parts.family, model, codec, Sampler(), args.new, args.segments, constraints.kinds(asked),
+                         args.cache, args.weights)  # fmt: skip
         ids, start = loop.left_padded([np.array([parts.codec.vocabulary.id("start")])] * args.batch)
         keys = jax.random.split(jax.random.key(1), args.batch)
         registers = constraints.registers(codec, asked, args.batch)
@@ -190,8 +192,8 @@ def decode(args: argparse.Namespace) -> dict:
         first, new = time.perf_counter() - begun, int((written > 0).sum(1).max())  # constraints may end rows
         t = seconds(lambda: jax.block_until_ready(loop.generate(plan, weights, ids, start, keys, *limits)))
         count = params.count(parts.family.spec(model))
-    return {"size": args.size, "batch": args.batch, "new": new, "grammar": not args.plain,
-            "constraints": args.constraints, "parameters": count,
+    return {"size": args.size, "batch": args.batch, "new": new, "grammar": not args.plain, "constraints": args.constraints,
+            "cache": args.cache or "", "weights": args.weights or "", "window": args.window, "parameters": count,
             "tokens_per_s": args.batch * new / t, "us_per_step": 1e6 * t / new, "first_s": first}  # fmt: skip
 
 
@@ -201,6 +203,51 @@ def _constraints() -> dict:
     made = (c.Key("C major", 0.1), c.Range(36, 84), c.Polyphony(6), c.TrackPolyphony(2), c.Chords("C | Am F | G7"),
             c.Longest(4), c.Density(2, 16), c.Meter(((4, 4),)), c.Tempo(90, 90), c.Leap(9), c.Parallels())  # fmt: skip
     return dict(zip(CONSTRAINTS, made, strict=True))
+
+
+def cost(args: argparse.Namespace) -> dict:
+    """Nats per id of held-out pieces' first rows, read through the cache id by id, for each type of cache and weights."""
+    import jax
+    import numpy as np
+
+    import aurljax
+    from aurljax import mesh
+    from aurljax.data.corpus import Corpus
+
+    model, corpus = aurljax.load_model(args.checkpoint), Corpus(args.folder)
+    pieces = [model.codec.encode(corpus[i])[: args.length + 1] for i in corpus.split("valid")[: args.batch]]
+    ids, seen = np.zeros((len(pieces), args.length + 1), np.int32), np.zeros((len(pieces), args.length), bool)
+    for row, (piece, valid) in enumerate(zip(pieces, seen, strict=True)):
+        ids[row, : len(piece)], valid[: len(piece) - 1] = piece, True
+    features = [model.codec.features(row[:-1]) for row in ids]
+    features = {name: np.stack([f[name] for f in features]) for name in model.codec.feature_sizes}
+    found = {}
+    with mesh.use(model.mesh):
+        for cache, weights in ((None, None), ("bfloat16", None), ("int8", None), (None, "int8"), ("int8", "int8")):
+            nats = jax.jit(_forced, static_argnums=(0, 1, 2))(model.parts, cache, weights, model.weights, ids, features)
+            found[f"cache_{cache or 'float32'}_weights_{weights or 'float32'}"] = float(np.asarray(nats)[seen].mean())
+    base = found["cache_float32_weights_float32"]
+    return {"ids": int(seen.sum()), "nats_per_id": base} | {k: v - base for k, v in list(found.items())[1:]}
+
+
+def _forced(parts, cache_type, matrices, params, ids, features):
+    """[B, T] nats of ids[:, 1:], each step given the ones before through the cache."""
+    import jax
+    import jax.numpy as jnp
+
+    from aurljax.models.family import Inputs
+
+    config, params = parts.family.prepare(parts.model, params, matrices)
+    cache = parts.family.init_cache(config, len(ids), ids.shape[1] - 1, cache_type).replace(index=jnp.int32(0))
+
+    def step(cache, column):
+        token, target, told = column
+        inputs = Inputs(token[:, None], None, {name: x[:, None] for name, x in told.items()})
+        logits, cache = parts.family.apply(config, params, inputs, cache=cache)
+        return cache, -jnp.take_along_axis(jax.nn.log_softmax(logits[:, 0]), target[:, None], 1)[:, 0]
+
+    columns = ids[:, :-1].T, ids[:, 1:].T, {name: x.T for name, x in features.items()}
+    return jax.lax.scan(step, cache, columns)[1].T
 
 
 def _endless():
@@ -241,12 +288,21 @@ def main(argv: list[str] | None = None) -> int:
         c.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
         c.add_argument("--batch", type=int, default=8)
         c.set_defaults(run=run)
+    c = commands.add_parser("cost", help=cost.__doc__)
+    c.add_argument("checkpoint")
+    c.add_argument("folder")
+    c.add_argument("--batch", type=int, default=16, help="pieces (16)")
+    c.add_argument("--length", type=int, default=512, help="ids of each, at most (512)")
+    c.set_defaults(run=cost)
     commands.choices["train"].add_argument("--length", type=int, default=512)
     commands.choices["decode"].add_argument("--new", type=int, default=512)
     commands.choices["decode"].add_argument("--segments", type=int, default=4)
     commands.choices["decode"].add_argument("--plain", action="store_true")
     commands.choices["decode"].add_argument("--constraints", type=lambda t: t.split(","), default=[], metavar="NAME,...",
                                             help=f"of {', '.join(CONSTRAINTS)}")  # fmt: skip
+    commands.choices["decode"].add_argument("--window", type=int, default=0)
+    commands.choices["decode"].add_argument("--cache", choices=("float32", "bfloat16", "int8"))
+    commands.choices["decode"].add_argument("--weights", choices=("float32", "int8"))
     args = parser.parse_args(argv)
     if args.against:
         import against
@@ -256,7 +312,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("name what to measure, or --against FILE.md")
     found = args.run(args)
     print(
-        json.dumps({"bench": args.command} | {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()})
+        json.dumps({"bench": args.command} | {k: round(v, 5) if isinstance(v, float) else v for k, v in found.items()})
     )
     return 0
 
