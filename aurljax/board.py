@@ -8,6 +8,7 @@ from typing import Any
 
 from etils import epath
 
+from aurljax import paths
 from aurljax.config import Config, to_dict
 from aurljax.errors import UserError
 
@@ -33,7 +34,7 @@ class Board:
         if not (start and path.exists()):
             path.write_text(uuid.uuid4().hex[:12])
         self._run = load(config.run.wandb).init(
-            project=config.run.wandb, id=path.read_text(), name=workdir.resolve().name, config=to_dict(config),
+            project=config.run.wandb, id=path.read_text(), name=paths.absolute(workdir).name, config=to_dict(config),
             resume="allow", dir=str(workdir),
         )  # fmt: skip
 

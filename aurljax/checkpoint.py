@@ -29,7 +29,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from aurljax import atomic, leftovers, mesh, retention
+from aurljax import atomic, leftovers, mesh, paths, retention
 from aurljax.errors import UserError
 from aurljax.retention import Best, Retention
 from aurljax.state import State
@@ -65,7 +65,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     def __init__(self, workdir: epath.PathLike, keep: int, metadata: Mapping[str, Any], every: int = 0, best: str = "",
                  begin: int = 0):  # fmt: skip
-        self.directory = epath.Path(workdir).resolve() / FOLDER
+        self.directory = paths.absolute(workdir) / FOLDER
         self._retention, self._metric, self._best, self._begin = Retention(keep, every), best, None, begin
         self._metadata = dict(metadata)
         self._thread: threading.Thread | None = None
@@ -199,7 +199,7 @@ def steps(directory: epath.PathLike) -> list[int]:
 def find(path: epath.PathLike) -> epath.Path:
     """The folder of one step: the path itself, the step that a path to `best` means, or else the newest step under a
     run's workdir or checkpoints folder."""
-    path = epath.Path(path).resolve()  # Orbax wants absolute paths
+    path = paths.absolute(path)  # Orbax wants them whole
     if path.name == retention.BEST and (best := retention.read(path.parent)):
         path = path.parent / str(best.step)
     if not path.exists():

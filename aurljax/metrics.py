@@ -33,7 +33,11 @@ class Writer:
         self.path = epath.Path(workdir) / FILE
         kept = [record for record in read(workdir) if record["step"] <= start] if start else []
         atomic.write(self.path, "".join(json.dumps(record) + "\n" for record in kept))
-        self._board = SummaryWriter(str(self.path.parent / "tensorboard"), purge_step=start + 1, flush_secs=10)
+        folder = str(self.path.parent / "tensorboard")
+        try:
+            self._board = SummaryWriter(folder, purge_step=start + 1, flush_secs=10)
+        except ImportError as error:  # of a bucket
+            raise UserError(f"{folder} needs a package that is not installed: {error}") from None
         self._remote = board
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

@@ -22,7 +22,7 @@ def average(paths: Sequence[epath.PathLike], out: epath.PathLike, last: int = 0)
     found = [checkpoint.describe(p) for path in paths for p in _steps(path, last)]
     if len(found) < 2:
         raise UserError(f"{len(found)} checkpoint is no average; name two or more, or a run that kept --last N of them")
-    if checkpoint.steps(epath.Path(out) / checkpoint.FOLDER):
+    if checkpoint.steps(paths.named(out) / checkpoint.FOLDER):
         raise UserError(f"{out} holds checkpoints; choose another --out")
     parts = config.build(config.from_dict(found[0].metadata["config"]))
     for other in found:

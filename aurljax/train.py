@@ -29,6 +29,7 @@ from aurljax import (
     machine,
     mesh,
     params,
+    paths,
     retention,
     stages,
     state,
@@ -80,7 +81,7 @@ def train(
     away later, the state is saved), a folder of another model, of another run at work or not writable, a damaged
     checkpoint, weights to begin with that do not fit, a loss or samples that going back does not mend.
     """
-    built, workdir = stages.build(config), epath.Path(workdir)
+    built, workdir = stages.build(config), paths.named(workdir)
     if sample is None and any(parts.config.run.sample_every for _, parts in built):
         raise ValueError("run.sample_every is set: train() needs a `sample` function")
     with contextlib.ExitStack() as stack:

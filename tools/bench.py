@@ -7,6 +7,7 @@
                                                   [--cache int8] [--weights int8] [--window 256]
     python tools/bench.py cost CHECKPOINT CORPUS  what keys, values and weights in fewer bytes cost, in nats
     python tools/bench.py data-wait CORPUS        the share of a training step spent waiting for its batch
+    python tools/bench.py overhead CORPUS         what a save and a record hold up a step of configs/demo.py
     python tools/bench.py --against BENCHMARKS.md [--peer DIR] [--only TEXT] [--pairs 3]
                                                   runs the rows of a table again and marks what fell (tools/against.py)
 
@@ -166,6 +167,56 @@ def data_wait(args: argparse.Namespace) -> dict:
             "most_wait_ms": 1e3 * max(waits[5:])}  # fmt: skip
 
 
+def overhead(args: argparse.Namespace) -> dict:
+    """Milliseconds that the loop stands still for a save in the background and for a record, with configs/demo.py.
+
+    Each alone, nothing else running: the shares are of a step, over the steps from one save or record to the next.
+    """
+    import io
+
+    import jax
+
+    from aurljax import checkpoint, config, mesh, state, step, train
+    from aurljax.data import pipeline
+    from aurljax.data.corpus import Corpus
+    from aurljax.feed import Feed
+    from aurljax.journal import Journal
+    from aurljax.meter import Meter
+    from aurljax.metrics import Log
+    from aurljax.progress import Progress
+    from aurljax.stages import Stage
+
+    parts = config.build(config.load(f"{ROOT}/configs/demo.py"))
+    run, data = parts.config.run, pipeline.training(parts.config, parts.codec, Corpus(args.folder))
+    stage, folder = Stage(0, 1, "", parts, 0), Path(tempfile.mkdtemp())
+    progress, batch, steps, saves, records = Progress(run.steps, io.StringIO()), data.batch(0), [], [], []
+    with mesh.use(mesh.make()):
+        now, go = state.new(parts), step.train_step(parts)
+        with Feed([]) as feed, checkpoint.Checkpoints(folder, 1, train.describe(stage, data)) as saver:
+            meter = Meter(stage, data, feed)
+            progress.keep(Journal(folder))
+            with Log(folder, 0, run.steps, progress, meter) as log:
+                for at in range(1, args.count + 4):
+                    times = [time.perf_counter()]
+                    now, metrics = go(now, mesh.place(batch))
+                    jax.block_until_ready(now)
+                    times.append(time.perf_counter())
+                    saver.save(now, at)
+                    times.append(time.perf_counter())
+                    saver.wait()
+                    meter.count(at, batch, metrics["loss"], True)
+                    times.append(time.perf_counter())
+                    log.push(at, metrics)
+                    log.flush()
+                    times.append(time.perf_counter())
+                    for found, first in ((steps, 0), (saves, 1), (records, 3)):
+                        found.append(1e3 * (times[first + 1] - times[first]))
+    a_step, a_save, a_record = (statistics.median(found[3:]) for found in (steps, saves, records))
+    return {"step_ms": a_step, "save_ms": a_save, "record_ms": a_record,
+            "save_share": a_save / run.checkpoint_every / a_step, "record_share": a_record / run.log_every / a_step,
+            "checkpoint_every": run.checkpoint_every, "log_every": run.log_every}  # fmt: skip
+
+
 def decode(args: argparse.Namespace) -> dict:
     """Tokens/s over all rows of the sampling loop, `new` ids a row, random weights, temperature 1."""
     import jax
@@ -278,7 +329,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", metavar="TEXT", default="", help="only rows whose command holds it")
     parser.add_argument("--pairs", type=int, default=3, help="runs of each, in turn with its peer (3)")
     commands = parser.add_subparsers(dest="command")
-    for run in (codec, ingest, data_wait):
+    for run in (codec, ingest, data_wait, overhead):
         c = commands.add_parser(run.__name__.replace("_", "-"), help=run.__doc__, description=run.__doc__)
         c.add_argument("folder")
         c.set_defaults(run=run)
@@ -294,6 +345,7 @@ def main(argv: list[str] | None = None) -> int:
     c.add_argument("--batch", type=int, default=16, help="pieces (16)")
     c.add_argument("--length", type=int, default=512, help="ids of each, at most (512)")
     c.set_defaults(run=cost)
+    commands.choices["overhead"].add_argument("--count", type=int, default=10, help="saves and records (10)")
     commands.choices["train"].add_argument("--length", type=int, default=512)
     commands.choices["decode"].add_argument("--new", type=int, default=512)
     commands.choices["decode"].add_argument("--segments", type=int, default=4)

@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from aurljax import atomic
+from aurljax import atomic, paths
 from aurljax.anomalies import series
 from aurljax.errors import UserError
 from aurljax.report import roll, runs
@@ -42,7 +42,7 @@ def write(workdirs: Sequence[epath.PathLike], out: epath.PathLike) -> epath.Path
 
     UserError: a folder that holds no run, a damaged one, a file there that is no report, a path that cannot be written.
     """
-    out, found = epath.Path(out), [runs.read(w) for w in workdirs]
+    out, found = paths.named(out), [runs.read(w) for w in workdirs]
     try:
         if out.exists() and not out.read_text().startswith(MARK):
             raise UserError(f"{out} exists and is no report; choose another --out")
@@ -108,7 +108,7 @@ def _chart(panel: Any, found: Sequence[Run], names: Sequence[str]) -> Chart:
 
 def _names(found: Sequence[Run]) -> list[str]:
     """The folders' names, with as many folders above as tell them apart."""
-    paths = [run.path.resolve().parts for run in found]
+    paths = [paths.absolute(run.path).parts for run in found]
     for count in range(1, max(map(len, paths)) + 1):
         names = ["/".join(p[-count:]) for p in paths]
         if len(set(names)) == len(set(paths)):

@@ -9,7 +9,7 @@ from typing import Any
 
 from etils import epath
 
-from aurljax import anomalies, config, metrics
+from aurljax import anomalies, config, metrics, paths
 from aurljax.anomalies import Anomaly
 from aurljax.errors import UserError
 from aurljax.fields import leaves
@@ -62,7 +62,7 @@ class Run:
 
 def read(workdir: epath.PathLike) -> Run:
     """The run of a folder that `aurljax train` wrote; UserError naming the path where it is none or damaged."""
-    workdir = epath.Path(workdir)
+    workdir = paths.named(workdir)
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(f"{workdir} holds no run: there is no {path.name}; give the --workdir of `aurljax train`")
@@ -79,7 +79,7 @@ def read(workdir: epath.PathLike) -> Run:
         raise UserError(f"{workdir / metrics.FILE} cannot be read: {error}") from error
     found, usual = [a for part in _stages(records) for a in anomalies.find(part)], leaves(config.defaults(full))
     steps = sum(c.run.steps for _, c in whole.stages) or whole.run.steps
-    return Run(workdir.resolve().name, workdir, leaves(full), usual, records, found, samples(workdir), steps)
+    return Run(paths.absolute(workdir).name, workdir, leaves(full), usual, records, found, samples(workdir), steps)
 
 
 def _stages(records: Sequence[Mapping[str, float]]) -> list[list[Mapping[str, float]]]:
