@@ -143,6 +143,8 @@ def test_silence_is_the_longest_stretch_without_a_sounding_tick(seed):
         run = 0 if heard else run + 1
         longest = max(longest, run)
     assert validate.silence(score) == pytest.approx(longest / score.resolution)
+    held = score.replace(notes=[(0, score.end, 0, 90, 80), *score.notes.tolist()])
+    assert validate.silence(held) == 0
 
 
 BREAKS = {  # what a writer could do wrong, and what the report calls it
@@ -193,6 +195,12 @@ def test_damage_is_a_fault(events, words):
     report = validate.check(_smf(*events), "a.mid")
     assert any(words in fault for fault in report.faults), report.faults
     assert validate.check(_smf(b"\0\x90\x3c\x40", b"\x60\x80\x3c\0"), "a.mid").valid
+
+
+def test_what_only_we_can_read_is_a_fault():
+    data = midi.dumps(piece())
+    cut = data[:-7]  # breaks off in the last track
+    assert len(midi.read(cut)[0]) and any("symusic" in fault for fault in validate.check(cut, "a.mid").faults)
 
 
 def test_bytes_that_are_no_midi_are_a_fault():
