@@ -51,6 +51,8 @@ def test_a_census_counts_what_is_there(tmp_path, capsys):
     assert main(["corpus", str(corpus.path)]) == 0
     printed = capsys.readouterr().out
     assert "2 pieces (2 train), 23 notes" in printed and "skipped files: 1" in printed and "warning" not in printed
+    large = dataclasses.replace(found, length_seconds=(99_999.94, 1_655_812.0, 1_655_812.0, 0.0, 0.0))
+    assert "99,999.9 1,655,812 1,655,812       0.0" in "\n".join(large.lines())  # columns never touch
     assert main(["corpus", str(corpus.path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["notes"] == 23
 

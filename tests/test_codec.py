@@ -5,7 +5,9 @@ import os
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 from scores import long_piece, random_score
+from strategies import scores
 
 from aurljax.data import augment
 from aurljax.errors import UserError
@@ -56,6 +58,19 @@ def test_one_score_has_one_sequence(codec, seed):
     back.check()
     assert np.array_equal(codec.encode(back), ids)
     assert codec.decode(codec.encode(back)) == back
+
+
+@every
+@given(score=scores())
+@settings(max_examples=25, deadline=None)
+def test_any_lawful_score_can_be_written(codec, score):
+    """Whatever its meters, tempi and coincidences: what comes back is a fixed point, and what does not is counted."""
+    ids = codec.encode(score)
+    back = codec.decode(ids)
+    back.check()
+    assert np.array_equal(codec.encode(back), ids) and codec.decode(codec.encode(back)) == back
+    lost = codec.layout(score).lost
+    assert len(back) == len(score) - lost["doubled"] - lost["dropped_notes"]
 
 
 def positions_written(codec, ids):

@@ -117,7 +117,7 @@ class Census:
             ("tempo", self.tempo), ("tracks", self.tracks), ("polyphony", self.polyphony), ("velocity", self.velocity),
             *((f"ids, {name}", made.ids) for name, made in self.encoded.items()),
         ):  # fmt: skip
-            out.append(f"{name:16}" + "".join(f"{v:10,.1f}" for v in values))
+            out.append(f"{name:16}" + "".join(f"{v:10,.{v < 100_000:d}f}" for v in values))
         pieces = sum(self.splits.values())
         drawn = f" (as the ids, of {self.sampled:,} pieces drawn at random)" if self.sampled < pieces else ""
         kept = ", ".join(f"{name} {made.kept:.1%}" for name, made in self.encoded.items())
