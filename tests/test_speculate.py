@@ -9,8 +9,12 @@ import pytest
 
 from aurljax import mesh as meshes
 from aurljax import params
+from aurljax.config import build, from_dict
 from aurljax.decode import loop, speculate
 from aurljax.decode.sampler import Repetition, Sampler
+from aurljax.errors import UserError
+from aurljax.export import provenance
+from aurljax.model import Model
 from aurljax.models.decoder import DECODER, DecoderConfig
 from aurljax.music import codec as codecs
 
@@ -74,3 +78,34 @@ def test_the_greedy_choice_is_the_plain_one(seed):
     assert count > 40 and rounds <= count - 1
     if seed == 1:  # its own draft: every id is kept
         assert rounds == -(-(count - 1) // 4)
+
+
+def model(name="voices", length=64, window=0, seed=1, **options):
+    small = {"family": "decoder", "d_model": 16, "layers": 1, "heads": 2, "kv_heads": 2, "d_ff": 32, "window": window}
+    parts = build(from_dict({"model": small, "data": {"length": length}, "codec": {"name": name, "options": options}}))
+    devices = meshes.make()
+    with meshes.use(devices):
+        return Model(parts, params.init(parts.family.spec(parts.model), jax.random.key(seed)), devices)
+
+
+def test_a_model_generates_with_a_draft():
+    large, small = (model(seed=seed, voices=2, grid=1) for seed in (1, 2))
+    asked = {"bars": 2, "temperature": 0}
+    plain = large.generate(2, **asked)
+    fast = large.generate(2, draft=small, ahead=2, **asked)
+    assert [s.notes.tobytes() for s in fast] == [s.notes.tobytes() for s in plain]
+    assert provenance.read(fast[0])["ahead"] == 2
+    hot = large.generate(2, draft=small, ahead=2, bars=2, seed=3)
+    assert hot[1] == large.generate(2, draft=small, ahead=2, bars=2, seed=3)[1] and len(hot[0]) > 0
+
+
+def test_drafts_that_do_not_fit_are_refused():
+    large = model(voices=2, grid=1)
+    for draft, words in (
+        (model(voices=2, grid=2), "not that of the model"),
+        (model(voices=2, grid=1, window=16), "model.window"),
+    ):
+        with pytest.raises(UserError, match=words):
+            large.generate(draft=draft)
+    with pytest.raises(UserError, match="ahead must be above 0"):
+        large.generate(draft=large, ahead=0)

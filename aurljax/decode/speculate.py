@@ -11,13 +11,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from aurljax import mesh
 from aurljax.decode import loop, memory
 from aurljax.decode.loop import Plan
 from aurljax.decode.sampler import pick, weights
+from aurljax.errors import UserError
 from aurljax.models.cache import LINE, Cache, grow
+
+OTHER = 2**31  # folded into a row's key, beyond its ids
 
 
 @struct.dataclass
@@ -30,6 +34,28 @@ class Round:
     state: loop.State
     known: memory.Memory
     out: jax.Array
+
+
+def check(model: Any, draft: Any) -> None:
+    """UserError where one model cannot draft for the other."""
+    if model.codec.fingerprint != draft.codec.fingerprint:
+        raise UserError(f"draft: its codec '{draft.codec.name}' is not that of the model, with the same options; "
+                        "train one on the same codec")  # fmt: skip
+    if model.window or draft.window:
+        raise UserError("draft: a model with a window forgets what ids taken back stood on; take two without model.window")
+    if model.mesh != draft.mesh:
+        raise UserError(f"draft: it lies on a mesh of {dict(draft.mesh.shape)}, the model on {dict(model.mesh.shape)}; "
+                        "load both on the same")  # fmt: skip
+
+
+def rows(plan: Plan, draft: Plan, ahead: int, params: Any, small: Any, arguments: tuple) -> np.ndarray:
+    """int32 [B, most] as of `loop.generate`, one row after the other."""
+    (plan, params), (draft, small) = loop.prepare(plan, params), loop.prepare(draft, small)
+    out = []
+    for i, key in enumerate(arguments[2]):
+        own = jax.tree.map(lambda x, i=i: x[i : i + 1], arguments)
+        out.append(generate(plan, draft, ahead, params, small, jax.random.fold_in(key, OTHER), *own)[0])
+    return np.concatenate([np.asarray(x) for x in out])
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
