@@ -102,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--cache", choices=("float32", "bfloat16", "int8"), help="keep keys and values in fewer bytes (default: "
                    "as the model computes)")  # fmt: skip
     c.add_argument("--weights", choices=("float32", "int8"), help="keep the matrices in fewer bytes (float32)")
+    c.add_argument("--draft", metavar="DIR", help="checkpoint of a smaller model that proposes ids: the same distribution, "
+                   "sooner")  # fmt: skip
+    c.add_argument("--ahead", type=_positive(int), default=4, metavar="K", help="ids that --draft proposes at a time (4)")
     wording.add(c)
     asking.add(c)
     c.add_argument("--check", metavar="CORPUS", help="report the longest passage shared with a corpus")

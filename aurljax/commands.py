@@ -188,15 +188,17 @@ def generate(args: argparse.Namespace) -> None:
     asked = {"bars": args.bars, "seconds": args.seconds, "seed": args.seed, "constraints": asking.parse(args),
              "sampler": wording.parse(args), "cache": args.cache, "weights": args.weights}  # fmt: skip
     best_of = wording.number("--best-of", args.best_of, int)
-    if args.stream and (args.n > 1 or best_of > 1):
-        raise UserError(f"--stream writes one piece while it is made; leave out {'-n' if args.n > 1 else '--best-of'}")
+    apart = {"-n": args.n > 1, "--best-of": best_of > 1, "--draft": args.draft}
+    if args.stream and (other := next((name for name, given in apart.items() if given), None)):
+        raise UserError(f"--stream writes one piece while it is made, id by id; leave out {other}")
     prompt = aurljax.load_midi(args.prompt) if args.prompt else None
     corpus = aurljax.Corpus(args.check) if args.check else None
     model = aurljax.load_model(args.checkpoint)
     if args.stream:
         scores = [_streamed(model.stream(prompt=prompt, chunk=args.chunk, **asked))]
     else:
-        scores = model.generate(args.n, prompt=prompt, best_of=best_of, **asked)
+        draft = aurljax.load_model(args.draft) if args.draft else None
+        scores = model.generate(args.n, prompt=prompt, best_of=best_of, draft=draft, ahead=args.ahead, **asked)
     if prompt is not None:
         scores = [provenance.name_prompt(s, Path(args.prompt).name) for s in scores]
     _folder(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from etils import epath
 
 from aurljax import checkpoint, config, mesh, params
 from aurljax.decode import constraints as wishes
-from aurljax.decode import length, loop, stream
+from aurljax.decode import length, loop, speculate, stream
 from aurljax.decode import sampler as samplers
 from aurljax.decode.sampler import Sampler
 from aurljax.decode.stream import Stream
@@ -74,6 +75,8 @@ class Model:
         weights: str | None = None,
         best_of: int = 1,
         rank: Callable[[list[Score]], Sequence[float]] | None = None,
+        draft: Model | None = None,
+        ahead: int = 4,
         sampler: Sampler | None = None,
         **settings: Any,
     ) -> list[Score]:
@@ -84,16 +87,18 @@ class Model:
         constraints: what holds of every note (`aurljax.decode.constraints`); `meta["ended"]` of a score says why, where
         they ended it. cache: the type that keys and values are kept in, float32, bfloat16 or int8; weights: int8 for
         those of the matrices. best_of: each score is the best of so many, by `rank` (more is better; default: the mean
-        log-probability of the new ids under the model). settings: those of a Sampler, such as temperature=0.9, where
-        none is given. UserError: a prompt that leaves no room, or breaks a constraint.
+        log-probability of the new ids under the model). draft: a smaller model that proposes `ahead` ids at a time; the
+        distribution is this one's all the same. settings: those of a Sampler, such as temperature=0.9, where none is
+        given. UserError: a prompt that leaves no room, or breaks a constraint.
         """
-        _positive(n=n, bars=bars, seconds=seconds, max_ids=max_ids, best_of=best_of)
+        _positive(n=n, bars=bars, seconds=seconds, max_ids=max_ids, best_of=best_of, ahead=ahead)
         if rank is not None and best_of == 1:
             raise UserError("rank: there is one score to choose from; set best_of")
         asked = {"sampler": samplers.make(sampler, settings), "bars": bars, "seconds": seconds, "max_ids": max_ids,
                  "constraints": tuple(constraints), "cache": cache, "weights": weights}  # fmt: skip
         seeds = [(seed, i) for i in range(n * best_of)]
-        scores = self.generate_batch([prompt] * len(seeds), seeds=seeds, **asked)
+        scores = self.generate_batch([prompt] * len(seeds), draft=draft, ahead=ahead, seeds=seeds, **asked)
+        asked |= {"draft": draft.origin, "ahead": ahead} if draft else {}
         if best_of > 1:
             chosen = self._best(scores, best_of, prompt, rank)
             scores, seeds, asked = [scores[i] for i in chosen], [seeds[i] for i in chosen], asked | {"best_of": best_of}
@@ -139,15 +144,23 @@ class Model:
             lambda score: self._finished(score, (seed, 0), prompt, asked),
         )
 
-    def generate_batch(self, prompts: list[Score | None], **asked: Any) -> list[Score]:
-        """One score for each prompt (None: from nothing), all in one batch; row i is the same in any batch.
+    def generate_batch(
+        self, prompts: list[Score | None], draft: Model | None = None, ahead: int = 4, **asked: Any
+    ) -> list[Score]:
+        """One score for each prompt (None: from nothing), all in one batch (with a draft one by one); row i is the same in
+        any batch.
 
         asked: sampler, seeds [(seed, i)], and optionally bars, seconds, max_ids, constraints, cache, weights.
         """
         r = self._request(prompts, **asked)
         with mesh.use(self.mesh):
-            new = np.asarray(loop.generate(r.plan, self.weights, *r.arguments))
-        return r.decoded(new)
+            if draft is None:
+                new = loop.generate(r.plan, self.weights, *r.arguments)
+            else:
+                speculate.check(self, draft)
+                small = dataclasses.replace(r.plan, family=draft.parts.family, config=draft.parts.model)
+                new = speculate.rows(r.plan, small, ahead, self.weights, draft.weights, r.arguments)
+        return r.decoded(np.asarray(new))
 
     def _request(
         self,

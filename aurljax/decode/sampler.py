@@ -143,7 +143,11 @@ def sample(
         logits = jnp.where(legal, logits, -jnp.inf)
     if sampler.temperature == 0 and not sampler.kinds:
         return jnp.argmax(logits, -1).astype(jnp.int32)
-    w = weights(sampler, logits, vocabulary, progress)
+    return pick(weights(sampler, logits, vocabulary, progress), uniform)
+
+
+def pick(w: jax.Array, uniform: jax.Array) -> jax.Array:
+    """int32 [B] drawn in proportion to weights w [B, V] by one uniform number in [0, 1) per row [B]."""
     best = jnp.argmax(w, -1).astype(jnp.int32)
     up_to = _cumulative(w)
     drawn = jnp.sum(up_to <= (uniform * (1 - 1e-6))[:, None] * up_to[:, -1:], -1).astype(jnp.int32)
