@@ -199,7 +199,7 @@ class Model:
 
     def _finished(self, score: Score, row: tuple[int, int], prompt: Score | None, asked: Mapping[str, Any]) -> Score:
         """A score as it goes to the user: complete, and telling how it was made."""
-        asked = {**asked, "constraints": asked["constraints"] or None}
+        asked = {**asked, "constraints": asked["constraints"] or None, "ended": score.meta.get("ended")}
         return provenance.attach(finish(score, prompt), provenance.of(self.origin, row, prompt, **asked))
 
     def score(self, score: Score) -> float:

@@ -126,8 +126,9 @@ def start() -> Iterator[Page]:
     with tempfile.TemporaryDirectory(prefix="aurljax-browser-", ignore_cleanup_errors=True) as profile:
         command = ["bash", "-c", f'exec "$@" 3<&{inward[0]} 4>&{outward[1]}', "browser", find(), *FLAGS,
                    f"--user-data-dir={profile}"]  # fmt: skip
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        process = subprocess.Popen(command, pass_fds=(inward[0], outward[1]), env={**os.environ, "HOME": profile}, **quiet)
+        quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        home = {**os.environ, "HOME": profile}
+        process = subprocess.Popen(command, pass_fds=(inward[0], outward[1]), env=home, **quiet)
         os.close(inward[0])
         os.close(outward[1])
         try:

@@ -1,5 +1,6 @@
 """The Python examples of README.md and docs/ run as they stand, and so does what the docs say of written files."""
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -8,9 +9,11 @@ import pytest
 from scores import tune
 
 import aurljax
+from aurljax import commands
 from aurljax.cli import main
 from aurljax.evaluate import audio
 from aurljax.export import provenance, validate
+from aurljax.music.score import Score
 from aurljax.music.theory import key
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +28,7 @@ def folder(home, tmp_path_factory):
     (folder / "demo").mkdir()
     for name in ("midi", "corpus", "run"):
         (folder / "demo" / name).symlink_to(home / name)
-    tune(1, bars=2).replace(names=("Melody", "Bass")).save_midi(folder / "piece.mid")
+    tune(1, bars=1).replace(names=("Melody", "Bass")).save_midi(folder / "piece.mid")
     return folder
 
 
@@ -47,24 +50,25 @@ def test_examples_run(page, folder, monkeypatch):
 
 def generate(folder, out, *flags):
     checkpoint = ["--checkpoint", str(folder / "demo/run")]
-    return main(["generate", *checkpoint, "--out", str(out), "--bars", "1", "--min-p", "0.02", *flags])
+    return main(["generate", *checkpoint, "--out", str(out), "--bars", "1", *flags])
 
 
 def test_all_that_a_call_can_write(folder, tmp_path, capsys):
-    flags = ["-n", "2", "--seed", "3", "--prompt", str(folder / "piece.mid"), "--png", "--wav", "--html"]
+    flags = ["--seed", "3", "--prompt", str(folder / "piece.mid"), "--png", "--wav", "--html"]
     (tmp_path / "a").mkdir()
-    (tmp_path / "a/001.mid").write_text("older")
+    (tmp_path / "a/000.mid").write_text("older")
     report = str(tmp_path / "a/report.json")
     assert generate(folder, tmp_path / "a", *flags, "--overwrite", "--report", report) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"{tmp_path}/a/000.mid: ") and lines[0].endswith("valid") and len(lines) == 4
+    assert lines[0].startswith(f"{tmp_path}/a/000.mid: ") and lines[0].endswith("valid") and len(lines) == 3
     names = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert names == ["000.mid", "000.png", "000.wav", "001.mid", "001.png", "001.wav", "player.html", "report.json"]
-    reports = json.loads((tmp_path / "a/report.json").read_text())
-    assert [r["valid"] for r in reports] == [True, True] and reports[1]["generated"]["row"] == 1
+    assert names == ["000.mid", "000.png", "000.wav", "player.html", "report.json"]
+    (told,) = json.loads((tmp_path / "a/report.json").read_text())
+    assert told["valid"] and told["generated"]["row"] == 0
 
-    score, prompt = aurljax.load_midi(tmp_path / "a/001.mid"), aurljax.load_midi(folder / "piece.mid")
-    assert score.resolution == 480 and score.names[:2] == prompt.names == ("Melody", "Bass") and score.meter["tick"][0] == 0
+    score, prompt = aurljax.load_midi(tmp_path / "a/000.mid"), aurljax.load_midi(folder / "piece.mid")
+    assert score.resolution == 480 and score.meter["tick"][0] == 0
+    assert score.names[:2] == prompt.names == ("Melody", "Bass")
     assert score.key.tolist() == [(0, *key.find(score))]
     made = provenance.read(score)
     inspected = ["inspect", str(folder / "demo/run"), "--json"]
@@ -72,16 +76,16 @@ def test_all_that_a_call_can_write(folder, tmp_path, capsys):
     assert main(["inspect", str(folder / "piece.mid"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["digest"] == made["prompt"]["digest"]
     assert made["prompt"]["name"] == "piece.mid" and (made["step"], made["seed"], made["bars"]) == (12, 3, 1)
-    assert made["sampler"] == {"kind": "Sampler", "min_p": 0.02} and made["aurljax"]
-    again = aurljax.load_model(folder / "demo/run").generate(2, prompt=prompt, bars=1, seed=3, min_p=0.02)
-    assert provenance.name_prompt(again[1], "piece.mid") == score  # the command is the library
+    assert made["sampler"] == {"kind": "Sampler"} and made["aurljax"]
+    (again,) = aurljax.load_model(folder / "demo/run").generate(prompt=prompt, bars=1, seed=3)
+    assert provenance.name_prompt(again, "piece.mid") == score  # the command is the library
 
 
 def test_nothing_is_replaced_unasked_and_nothing_is_left_of_a_failure(folder, tmp_path, capsys, monkeypatch):
     for name in ("000.mid", "000.png", "000.wav", "player.html", "report.json"):
         (tmp_path / name).write_text("mine")
         outputs = ["--png", "--wav", "--html", "--report", str(tmp_path / "report.json")]
-        assert generate(folder, tmp_path, "-n", "4", *outputs) == 2
+        assert generate(folder, tmp_path, *outputs) == 2
         assert f"{name} exists" in capsys.readouterr().err
         assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
         (tmp_path / name).unlink()
@@ -90,7 +94,15 @@ def test_nothing_is_replaced_unasked_and_nothing_is_left_of_a_failure(folder, tm
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(audio.wave.Wave_write, "writeframes", full)  # the disk fills while the sound is written
-    assert generate(folder, tmp_path, "-n", "4", "--wav") == 2
+    assert generate(folder, tmp_path, "-n", "4", "--min-p", "0.02", "--wav") == 2
     assert "000.wav cannot be written: No space left on device" in capsys.readouterr().err
     left = list(tmp_path.iterdir())
     assert all(p.suffix == ".mid" and validate.file(p).valid for p in left) and len(left) == 4
+
+
+def test_a_piece_without_notes_has_no_picture_or_sound_and_stops_no_other(tmp_path, capsys):
+    args = argparse.Namespace(png=True, wav=True, html=True, out=str(tmp_path))
+    scores = [Score(), tune(0, 1)]
+    commands._render(args, [tmp_path / "000.mid", tmp_path / "001.mid"], scores, None)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["001.png", "001.wav", "player.html"]
+    assert "000.mid: it has no notes" in capsys.readouterr().out

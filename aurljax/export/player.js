@@ -192,7 +192,7 @@ function keyboard(t, bottom) {
   for (let i = state.playing ? before(start, t - piece.longest) : start.length; i < start.length && start[i] <= t; i++)
     if (t < end[i] && heard(track[i])) lit[lines[i]] = colour(track[i]);
   fill(colours.card, 0, 0, gutter, bottom);
-  pen.font = '9.5px system-ui, sans-serif';
+  pen.font = `${Math.min(height + 1, 10)}px system-ui, sans-serif`;
   for (let y = piece.low; y < piece.high; y++) {
     const top = down(y), black = BLACK.has((y + 120) % 12), seam = y % 12 === 0 || y % 12 === 5;
     if (y in piece.drums) text(lit[y] || colours.faint, piece.drums[y], gutter - 5, top + height / 2, 'right');

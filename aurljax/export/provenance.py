@@ -63,14 +63,18 @@ def rows(made: Mapping[str, Any]) -> list[tuple[str, str]]:
     out = []
     for name, value in made.items():
         inner = rows(value) if isinstance(value, Mapping) else []
-        out += [(f"{name}.{k}", v) for k, v in inner] or [(name, value if isinstance(value, str) else json.dumps(value))]
+        out += [(f"{name}.{k}", v) for k, v in inner] or [
+            (name, value if isinstance(value, str) else json.dumps(value))
+        ]
     return out
 
 
 def _plain(value: Any) -> Any:
     """A value as JSON holds it; of a dataclass its type's name and the fields that are not at their defaults."""
     if dataclasses.is_dataclass(value):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if getattr(value, f.name) != f.default}
+        fields = {
+            f.name: getattr(value, f.name) for f in dataclasses.fields(value) if getattr(value, f.name) != f.default
+        }
         return {"kind": type(value).__name__} | {name: _plain(v) for name, v in fields.items()}
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
