@@ -77,7 +77,7 @@ class Report:
         out += [f"{len(self.duplicates):,} files repeat the music of another"] * bool(self.duplicates)
         if self.tunes:
             where = f", {self.straddling:,} of them in several splits" if self.straddling else ""
-            out.append(f"{self.tunes:,} tunes stand in several pieces" + where)
+            out.append(f"{self.tunes:,} tune{'s stand' if self.tunes > 1 else ' stands'} in several pieces" + where)
         out += [f"repaired in {n:,} files: {what}" for what, n in sorted(self.repairs.items(), key=lambda r: -r[1])]
         skipped = sorted(self.skipped.items(), key=lambda s: s[0] not in self.quarantined)  # first what is rare
         out += [f"skipped {id}: {reason}" for id, reason in skipped[:most]]
