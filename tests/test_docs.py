@@ -36,7 +36,14 @@ def test_there_are_examples():
     assert len([page for page in PAGES if BLOCK.search(page.read_text())]) >= 3
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if BLOCK.search(p.read_text())], ids=lambda p: p.stem)
+def pages():
+    """Those with examples; where each compiles a loop of its own it takes minutes."""
+    for page in PAGES:
+        if BLOCK.search(page.read_text()):
+            yield pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem == "decoding" else [])
+
+
+@pytest.mark.parametrize("page", pages())
 def test_examples_run(page, folder, monkeypatch):
     """Block by block in one namespace, as a reader would type them."""
     monkeypatch.chdir(folder)
