@@ -108,10 +108,10 @@ def _chart(panel: Any, found: Sequence[Run], names: Sequence[str]) -> Chart:
 
 def _names(found: Sequence[Run]) -> list[str]:
     """The folders' names, with as many folders above as tell them apart."""
-    paths = [paths.absolute(run.path).parts for run in found]
-    for count in range(1, max(map(len, paths)) + 1):
-        names = ["/".join(p[-count:]) for p in paths]
-        if len(set(names)) == len(set(paths)):
+    places = [paths.absolute(run.path).parts for run in found]
+    for count in range(1, max(map(len, places)) + 1):
+        names = ["/".join(p[-count:]) for p in places]
+        if len(set(names)) == len(set(places)):
             break
     return names
 
