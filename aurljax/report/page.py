@@ -108,10 +108,10 @@ def _chart(panel: Any, found: Sequence[Run], names: Sequence[str]) -> Chart:
 
 def _names(found: Sequence[Run]) -> list[str]:
     """The folders' names, with as many folders above as tell them apart."""
-    parts = [paths.absolute(run.path).parts for run in found]
-    for count in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(p[-count:]) for p in parts]
-        if len(set(names)) == len(set(parts)):
+    places = [paths.absolute(run.path).parts for run in found]
+    for count in range(1, max(map(len, places)) + 1):
+        names = ["/".join(p[-count:]) for p in places]
+        if len(set(names)) == len(set(places)):
             break
     return names
 
