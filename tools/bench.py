@@ -223,7 +223,8 @@ def decode(args: argparse.Namespace) -> dict:
     import numpy as np
 
     from aurljax import mesh, params
-    from aurljax.decode import constraints, loop
+    from aurljax.decode import constraints as wishes
+    from aurljax.decode import loop
     from aurljax.decode.sampler import Sampler
 
     args.length = args.new
@@ -231,12 +232,12 @@ def decode(args: argparse.Namespace) -> dict:
     model = dataclasses.replace(parts.model, window=args.window, **({"features": ()} if args.plain else {}))
     with mesh.use(mesh.make()):
         weights = params.init(parts.family.spec(model), jax.random.key(0))
-        codec, asked = None if args.plain else _endless(), [_constraints()[name] for name in args.constraints]
+        codec, asked = None if args.plain else endless(), [constraints()[name] for name in args.constraints]
         plan = loop.Plan(parts.family, model, codec, Sampler(), args.new, args.segments, constraints.kinds(asked),
                          args.cache, args.weights)  # fmt: skip
         ids, start = loop.left_padded([np.array([parts.codec.vocabulary.id("start")])] * args.batch)
         keys = jax.random.split(jax.random.key(1), args.batch)
-        registers = constraints.registers(codec, asked, args.batch)
+        registers = wishes.registers(codec, asked, args.batch)
         limits = (*loop.limits(args.batch, None, None, False), None, registers)
         begun = time.perf_counter()
         written = jax.block_until_ready(loop.generate(plan, weights, ids, start, keys, *limits))
@@ -248,7 +249,8 @@ def decode(args: argparse.Namespace) -> dict:
             "tokens_per_s": args.batch * new / t, "us_per_step": 1e6 * t / new, "first_s": first}  # fmt: skip
 
 
-def _constraints() -> dict:
+def constraints() -> dict:
+    """{name: a constraint} to measure with."""
     from aurljax.decode import constraints as c
 
     made = (c.Key("C major", 0.1), c.Range(36, 84), c.Polyphony(6), c.TrackPolyphony(2), c.Chords("C | Am F | G7"),
@@ -301,7 +303,7 @@ def _forced(parts, cache_type, matrices, params, ids, features):
     return jax.lax.scan(step, cache, columns)[1].T
 
 
-def _endless():
+def endless():
     """The codec with a grammar under which no piece ends, so that every run writes as many ids."""
     from aurljax.music.codec.grammar import UNLIMITED, Grammar
     from aurljax.music.codec.score import BAR, ScoreCodec

@@ -191,7 +191,9 @@ def events(codec: Codec, score: Score, low: float = -np.inf, high: float = np.in
     )
 
 
-def chunks(plan: loop.Plan, params: Any, devices: jax.sharding.Mesh, arguments: tuple, size: int) -> Iterator[np.ndarray]:
+def chunks(
+    plan: loop.Plan, params: Any, devices: jax.sharding.Mesh, arguments: tuple, size: int
+) -> Iterator[np.ndarray]:
     """The new ids of the one row of `loop.generate(plan, params, *arguments)`, at most `size` at a time, without padding.
 
     All programs are compiled before the first id, so that none of them holds up what is sounding.

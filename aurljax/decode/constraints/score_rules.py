@@ -178,12 +178,11 @@ class ScoreRules:
         )
         held = xp.where((s["bar"] <= 0) | (sure >= NEVER), 0, sure)
         lengths = xp.asarray(now.lengths)[None]
+        after = (lacking <= 0) | (now.here + 1 + lacking <= length)  # what a pedal shuts out here has a place later
         masks = {
             "bar": bar[:, None],
             "end": lacking[:, None] <= 0,
-            "pedal": ((lacking <= 0) | (now.here + 1 + lacking <= length))[
-                :, None
-            ],  # it shuts out tracks before its own
+            "pedal": after[:, None],
             "meter": lengths >= (held + xp.maximum(lacking, 1))[:, None],
             "long": (xp.arange(self.vocabulary.size("long")) + 1) * DURATIONS < longest,
             "duration": s["long"][:, None] * DURATIONS + xp.arange(DURATIONS) < longest,
