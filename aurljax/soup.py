@@ -11,6 +11,7 @@ from etils import epath
 from aurljax import checkpoint, config, mesh, params, state
 from aurljax.checkpoint import CheckpointError, Checkpoints
 from aurljax.errors import UserError
+from aurljax.paths import named
 
 
 def average(paths: Sequence[epath.PathLike], out: epath.PathLike, last: int = 0) -> epath.Path:
@@ -22,7 +23,7 @@ def average(paths: Sequence[epath.PathLike], out: epath.PathLike, last: int = 0)
     found = [checkpoint.describe(p) for path in paths for p in _steps(path, last)]
     if len(found) < 2:
         raise UserError(f"{len(found)} checkpoint is no average; name two or more, or a run that kept --last N of them")
-    if checkpoint.steps(paths.named(out) / checkpoint.FOLDER):
+    if checkpoint.steps(named(out) / checkpoint.FOLDER):
         raise UserError(f"{out} holds checkpoints; choose another --out")
     parts = config.build(config.from_dict(found[0].metadata["config"]))
     for other in found:
