@@ -125,7 +125,8 @@ def test_notes_a_little_before_their_bar_line_are_told_once():
     assert len(bars) == 6 and 1915 in codec.decode(ids).onset
 
 
-@pytest.mark.parametrize("name", ["score", pytest.param("event", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["score", "event"])
 def test_a_stream_goes_on_from_a_prompt(name):
     m = model(length=320, name=name)
     prompt = random_score(5, 12)
