@@ -173,7 +173,7 @@ def opened(codec, step):
     return np.array([*ids[:-1], ids[-1] + step], np.int32)
 
 
-@pytest.mark.parametrize("codec", [VOICES, SCORE], ids=lambda c: c.name)
+@pytest.mark.parametrize("codec", [VOICES, pytest.param(SCORE, marks=pytest.mark.slow)], ids=lambda c: c.name)
 def test_no_bar_is_repeated(codec):
     """A greedy loop over random weights falls into a cycle of a few bars at once."""
     prompts, found = [opened(codec, i) for i in range(8)], {}
@@ -236,6 +236,7 @@ EVERYTHING = Sampler((1.8, 0.8), top_k=200, typical=0.95, repetition=Repetition(
                      unrepeated=2, kinds=(("pitch", Sampler(1.3, top_p=0.9)),))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_row_is_the_same_alone_and_again():
     prompts = [SCORE.encode(random_score(seed, 12 + seed), (0, 1)) for seed in (3, 4, 8)]
     with meshes.use(meshes.make()):

@@ -35,6 +35,7 @@ def asked(codec, keys, left, bars=None, prompt=("start",)):
     return jnp.asarray(ids), jnp.zeros(len(keys), jnp.int32), keys, *map(jnp.asarray, limits), jnp.full(len(keys), left)
 
 
+@pytest.mark.slow
 def test_the_distribution_is_the_large_models():
     """Chi-square of the first three ids in 10,000 pieces, and of the same against the draft's, which must fail."""
     n, sampler = 10_000, Sampler(0.7, top_k=3, repetition=Repetition(1.5, 2))
@@ -88,6 +89,7 @@ def model(name="voices", length=64, window=0, seed=1, **options):
         return Model(parts, params.init(parts.family.spec(parts.model), jax.random.key(seed)), devices)
 
 
+@pytest.mark.slow
 def test_a_model_generates_with_a_draft():
     large, small = (model(seed=seed, voices=2, grid=1) for seed in (1, 2))
     asked = {"bars": 2, "temperature": 0}

@@ -18,6 +18,8 @@ from aurljax.errors import UserError
 from aurljax.export import provenance
 from aurljax.model import Model
 from aurljax.models.family import Inputs
+from aurljax.music import codec as codecs
+from aurljax.music.score import Score
 
 SMALL = {"family": "decoder", "d_model": 16, "layers": 1, "heads": 2, "kv_heads": 2, "d_ff": 32}
 
@@ -68,9 +70,9 @@ CODECS = {
 }
 
 
-def written(codec, ids, size=5):
-    """A stream of a piece that is known."""
-    prompt, new = ids[:1], ids[1:]
+def written(codec, ids, size=5, given=1):
+    """A stream of a piece that is known, the first ids of it given."""
+    prompt, new = ids[:given], ids[given:]
     pieces = iter([new[i : i + size] for i in range(0, len(new), size)])
     return stream.Stream(codec, prompt, pieces, lambda n: codec.decode(np.concatenate([prompt, n])), lambda s: s)
 
@@ -78,8 +80,6 @@ def written(codec, ids, size=5):
 @pytest.mark.parametrize("which", CODECS)
 def test_events_are_those_of_the_piece(which):
     """Random pieces, through each codec's idea of what is over; a bar is told before the piece ends."""
-    from aurljax.music import codec as codecs
-
     options = dict(CODECS[which])
     codec = codecs.make(options.pop("name", "score"), **options)
     early = 0
@@ -100,7 +100,33 @@ def test_events_are_those_of_the_piece(which):
     assert early >= 4
 
 
-@pytest.mark.parametrize("name", ["score", pytest.param("event", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("which", ["score", "voices"])
+def test_what_is_given_is_not_told(which):
+    options = dict(CODECS[which])
+    codec, checked = codecs.make(options.pop("name", "score"), **options), 0
+    for seed in range(6):
+        ids = codec.encode(random_score(seed, 40))
+        for number, at in enumerate(codec.bar_starts(ids, codec.bars(codec.decode(ids)))[1:4], 1):
+            bars = list(written(codec, ids, given=at + 1))
+            whole = codec.decode(ids)
+            edge = codec.bar_tick(whole, number) - codec.early
+            assert told(bars) == [e for e in events(codec, whole) if e.tick >= edge] and bars[0].number == number
+            checked += edge > 0
+    assert checked > 8
+
+
+def test_notes_a_little_before_their_bar_line_are_told_once():
+    """And end the note of their pitch that sounds until then."""
+    codec = codecs.make("score", microtiming=True)
+    notes = [(max(1920 * bar - 5, 0), 1915, 0, 60 + bar // 2, 80) for bar in range(6)]
+    ids = codec.encode(Score(480, notes=notes, tracks=[(0, False)]))
+    bars = list(written(codec, ids))
+    assert told(bars) == list(events(codec, codec.decode(ids)))
+    assert len(bars) == 6 and 1915 in codec.decode(ids).onset
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["score", "event"])
 def test_a_stream_goes_on_from_a_prompt(name):
     m = model(length=320, name=name)
     prompt = random_score(5, 12)
