@@ -91,7 +91,17 @@ def _parser() -> argparse.ArgumentParser:
     c = command(run.generate, "generate MIDI from a checkpoint")
     c.add_argument("--checkpoint", required=True, metavar="DIR", help="a run's workdir or one of its checkpoints")
     c.add_argument("--out", required=True, metavar="DIR", help="folder for the MIDI files")
-    c.add_argument("--prompt", metavar="FILE.mid", help="music to continue")
+    task = c.add_mutually_exclusive_group()
+    task.add_argument("--prompt", metavar="FILE.mid", help="music to continue")
+    task.add_argument("--infill", metavar="FILE.mid", help="write bars or tracks of a piece anew: --in-bars, --in-tracks")
+    task.add_argument("--accompany", metavar="FILE.mid", help="write all tracks of a piece anew but those of --given")
+    task.add_argument("--vary", metavar="FILE.mid", help="write a --share of the notes of a piece anew")
+    c.add_argument("--in-bars", metavar="A-B,...", help="bars of --infill, counted from 1 (all)")
+    c.add_argument("--in-tracks", metavar="T,...", help="tracks of --infill, counted from 1, or by name (all)")
+    c.add_argument("--given", metavar="T,...", help="tracks that --accompany leaves as they are (1)")
+    c.add_argument("--add", metavar="P@N,...", help="programs of new tracks of --accompany, 128 for drums, and which "
+                   "of the tracks they become, counted from 1 (the last)")  # fmt: skip
+    c.add_argument("--share", type=float, metavar="S", help="share of the notes that --vary writes anew (0.3)")
     length = c.add_mutually_exclusive_group()
     length.add_argument("--bars", type=_positive(int), help="bars of new music")
     length.add_argument("--seconds", type=_positive(float), help="seconds of new music")

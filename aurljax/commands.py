@@ -180,7 +180,8 @@ def generate(args: argparse.Namespace) -> None:
     """Checkpoint (and prompt) -> MIDI files."""
     import aurljax
     from aurljax.decode import asking, wording
-    from aurljax.export import provenance, write
+    from aurljax.export import finish, provenance, write
+    from aurljax.tasks import words
 
     out = Path(args.out)
     paths = [out / f"{i:03}.mid" for i in range(args.n)]
@@ -189,18 +190,28 @@ def generate(args: argparse.Namespace) -> None:
              "sampler": wording.parse(args), "cache": args.cache, "weights": args.weights}  # fmt: skip
     best_of = wording.number("--best-of", args.best_of, int)
     apart = {"-n": args.n > 1, "--best-of": best_of > 1, "--draft": args.draft}
+    if task := words.named(args):
+        idle = {"--bars": args.bars, "--seconds": args.seconds, "--stream": args.stream, "--best-of": best_of > 1,
+                "--draft": args.draft, "--cache": args.cache, "--weights": args.weights,
+                "a constraint": asked["constraints"]}  # fmt: skip
+        if other := next((name for name, given in idle.items() if given), None):
+            raise UserError(f"--{task} takes no {other}; leave it out")
     if args.stream and (other := next((name for name, given in apart.items() if given), None)):
         raise UserError(f"--stream writes one piece while it is made, id by id; leave out {other}")
-    prompt = aurljax.load_midi(args.prompt) if args.prompt else None
+    given = getattr(args, task or "prompt")
+    prompt = aurljax.load_midi(given) if given else None
     corpus = aurljax.Corpus(args.check) if args.check else None
     model = aurljax.load_model(args.checkpoint)
-    if args.stream:
+    filled = words.run(task, model, prompt, args, asked["sampler"]) if task else []
+    if task:
+        scores = [finish.audible(f.score) for f in filled]
+    elif args.stream:
         scores = [_streamed(model.stream(prompt=prompt, chunk=args.chunk, **asked))]
     else:
         draft = aurljax.load_model(args.draft) if args.draft else None
         scores = model.generate(args.n, prompt=prompt, best_of=best_of, draft=draft, ahead=args.ahead, **asked)
     if prompt is not None:
-        scores = [provenance.name_prompt(s, Path(args.prompt).name) for s in scores]
+        scores = [provenance.name_prompt(s, Path(given).name) for s in scores]
     _folder(out)
     reports = []
     for path, score in zip(paths, scores, strict=True):
@@ -212,8 +223,12 @@ def generate(args: argparse.Namespace) -> None:
         write.write_reports(reports, args.report)
         print(args.report)
     write.refuse(reports)
+    for path, answer in zip(paths, filled, strict=task is not None):
+        print(f"{path}: {words.line(answer)}")
     _render(args, paths, scores, prompt)
-    if corpus is not None:
+    if task and corpus is not None:
+        _check(corpus, paths, [f.score.replace(notes=f.new) for f in filled])
+    elif corpus is not None:
         _check(corpus, paths, [model.codec.continuation(s, prompt) if prompt else s for s in scores])
 
 

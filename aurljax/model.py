@@ -202,6 +202,28 @@ class Model:
         asked = {**asked, "constraints": asked["constraints"] or None, "ended": score.meta.get("ended")}
         return provenance.attach(finish(score, prompt), provenance.of(self.origin, row, prompt, **asked))
 
+    def infill(self, score: Score, *, sampler: Sampler | None = None, **asked: Any) -> list[Score]:
+        """`score` with cells written anew, all else left to the bit: see `aurljax.tasks.ask.infill`.
+
+        asked: bars=(a, b), tracks (numbers from 0, or names) or cells [(bar, track)]; n, seed; settings of a Sampler.
+        """
+        return self._task("infill", score, sampler, asked)
+
+    def accompany(self, score: Score, *, sampler: Sampler | None = None, **asked: Any) -> list[Score]:
+        """`score` with all tracks but the `given` ones written anew; `add` makes new: see `aurljax.tasks.ask.accompany`."""
+        return self._task("accompany", score, sampler, asked)
+
+    def vary(self, score: Score, *, sampler: Sampler | None = None, **asked: Any) -> list[Score]:
+        """`score` with a `share` of its notes written anew: see `aurljax.tasks.ask.vary`."""
+        return self._task("vary", score, sampler, asked)
+
+    def _task(self, name: str, score: Score, sampler: Sampler | None, asked: dict[str, Any]) -> list[Score]:
+        from aurljax.tasks import ask
+
+        own = {k: asked.pop(k) for k in list(asked) if k in ask.ARGUMENTS}
+        found = getattr(ask, name)(self, score, sampler=samplers.make(sampler, asked), **own)
+        return [answer.score for answer in found]
+
     def score(self, score: Score) -> float:
         """Nats of a score: minus the log of the probability the model gives its ids."""
         return likelihood.of_scores(self, [score]).nats

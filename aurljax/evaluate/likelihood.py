@@ -63,7 +63,7 @@ def of_scores(model: Model, scores: Iterable[Score], progress: Callable[[int], N
     def flush():
         nonlocal total, batch, done
         if batch:
-            total = total + _batch(model, batch).sum(0)
+            total = total + row_sums(model, batch).sum(0)
             done, batch = pieces, []
             progress(done)
 
@@ -86,7 +86,7 @@ def mean_log_likelihood(model: Model, scores: Iterable[Score], given: int = 1) -
         found = list(rows(model.codec, score, model.context))
         sequences += [(ids, given) for ids, _ in found] if len(found) == 1 else found
         owner += [i] * len(found)
-    parts = [_batch(model, sequences[i : i + ROWS]) for i in range(0, len(sequences), ROWS)]
+    parts = [row_sums(model, sequences[i : i + ROWS]) for i in range(0, len(sequences), ROWS)]
     sums = np.zeros((max(owner, default=-1) + 1, 2))
     np.add.at(sums, owner, np.concatenate(parts)[:, :2] if parts else np.zeros((0, 2)))
     return -sums[:, 1] / np.maximum(sums[:, 0], 1)
@@ -117,7 +117,7 @@ def rows(codec: Any, score: Score, context: int) -> Iterator[tuple[np.ndarray, i
         done = stop
 
 
-def _batch(model: Model, batch: list[tuple[np.ndarray, int]]) -> np.ndarray:
+def row_sums(model: Model, batch: list[tuple[np.ndarray, int]]) -> np.ndarray:
     """[rows, 5] sums of ids, nats, legal nats, uniform nats, illegal mass over each of at most ROWS rows."""
     codec = model.codec
     width = -(-(max(len(ids) for ids, _ in batch) - 1) // BUCKET) * BUCKET

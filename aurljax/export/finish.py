@@ -17,7 +17,7 @@ def finish(score: Score, prompt: Score | None = None) -> Score:
     A track is called as the prompt calls the one of its number and instrument, else by its General MIDI instrument.
     """
     score = _named(score, prompt)
-    score = _audible(score)
+    score = audible(score)
     tempo, meter = score.tempo, score.meters
     if not len(tempo) or tempo["tick"][0] > 0:
         tempo = [(0, DEFAULT_USEC), *tempo.tolist()]
@@ -42,7 +42,7 @@ def _named(score: Score, prompt: Score | None) -> Score:
     return score.replace(names=tuple(names))
 
 
-def _audible(score: Score) -> Score:
+def audible(score: Score) -> Score:
     """Without tracks that have no note: a MIDI file cannot say that they exist."""
     kept = np.unique(score.track)
     if len(kept) == len(score.tracks):

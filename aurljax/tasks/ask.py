@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aurljax.data import order
 from aurljax.decode.sampler import Sampler
 from aurljax.errors import UserError
+from aurljax.export import provenance
 from aurljax.music.score import Score
 from aurljax.tasks.fill import Filled, check, fill
 from aurljax.tasks.piece import Cell, Piece, with_tracks
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from aurljax.model import Model
 
 Track = int | str  # its number, from 0, or its name
+ARGUMENTS = ("bars", "tracks", "cells", "given", "add", "share", "n", "seed")  # of a task; others are the sampler's
 
 
 def infill(
@@ -104,5 +106,10 @@ def _places(tracks: int, add: Sequence[tuple[int, int]]) -> list[int]:
 def _filled(model: Model, score: Score, masks: list[list[Cell]], seed: int, sampler: Sampler | None) -> list[Filled]:
     if len(masks) < 1:
         raise UserError(f"n must be above 0, not {len(masks)}")
-    seeds = [(seed, i) for i in range(len(masks))]
-    return fill(model, [score] * len(masks), masks, seeds, sampler or Sampler())
+    seeds, sampler = [(seed, i) for i in range(len(masks))], sampler or Sampler()
+    found = fill(model, [score] * len(masks), masks, seeds, sampler)
+    made = [
+        provenance.of(model.origin, row, score, sampler=sampler, cells=f.cells)
+        for f, row in zip(found, seeds, strict=True)
+    ]
+    return [f._replace(score=provenance.attach(f.score, m)) for f, m in zip(found, made, strict=True)]

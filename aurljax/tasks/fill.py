@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from aurljax import mesh
 from aurljax.decode import loop
+from aurljax.decode.length import bucket
 from aurljax.decode.sampler import Sampler
 from aurljax.errors import UserError
 from aurljax.music.score import NOTE, Score
@@ -22,7 +24,6 @@ from aurljax.tasks.piece import Cell, Piece
 if TYPE_CHECKING:
     from aurljax.model import Model
 
-WIDTH = 256  # prompts are padded to multiples, so that few shapes are compiled
 ROWS = 64  # in one batch
 
 
@@ -81,12 +82,13 @@ def fill(
     that was not trained to fill in, no cells, a piece that its codec cannot tell, cells that no window holds.
     """
     check(model)
+    sampler.check(model.codec.vocabulary, model.codec.name)
     work = [_begun(model, *row) for row in zip(scores, cells, seeds, strict=True)]
     while left := [w for w in work if w.pending]:
         asked = [passes.first(w.piece(), w.pending, w.typical, model.context) for w in left]
         alike = defaultdict(list)
         for i, one in enumerate(asked):
-            alike[-(-len(one.ids) // WIDTH), one.most].append(i)
+            alike[bucket(len(one.ids)), bucket(one.most)].append(i)
         for rows in alike.values():
             for at in range(0, len(rows), ROWS):
                 some = rows[at : at + ROWS]
@@ -123,15 +125,15 @@ def _filled(w: _Work) -> Filled:
 
 
 def _sampled(model: Model, asked: list[Pass], seeds: list[tuple[int, int, int]], sampler: Sampler) -> np.ndarray:
-    """[B, most] ids that follow the questions, 0 after the end. They are all of one padded width and `most`."""
-    most = asked[0].most
-    segments = 1 + most // WIDTH  # of the cache: while it is short beside the prompt, growing it saves nothing
-    plan = loop.Plan(model.parts.family, model.parts.model, model.codec, sampler, most, segments)
+    """[B, most] ids that follow the questions, 0 after the end. They are all of one padded width and one bucket of ids."""
+    plan = loop.Plan(model.parts.family, model.parts.model, model.codec, sampler, bucket(asked[0].most), segments=2)
     with mesh.use(model.mesh):
-        size = mesh.ways("batch") * 2 ** int(np.ceil(np.log2(-(-len(asked) // mesh.ways("batch")))))
+        ways = mesh.ways("batch")
+        size = ways << max(0, math.ceil(math.log2(len(asked) / ways)))
         rows = [*range(len(asked)), *[0] * (size - len(asked))]  # few sizes of batches are compiled
         keys = [jax.random.fold_in(jax.random.fold_in(jax.random.key(a), b), c) for a, b, c in seeds]
-        ids, start = loop.left_padded([asked[i].ids for i in rows], WIDTH)
+        ids, start = loop.left_padded([asked[i].ids for i in rows])
+        left = np.array([asked[i].most for i in rows], np.int32)
         limits = loop.limits(size, None, None, False)
-        new = loop.generate(plan, model.weights, ids, start, jnp.stack([keys[i] for i in rows]), *limits)
+        new = loop.generate(plan, model.weights, ids, start, jnp.stack([keys[i] for i in rows]), *limits, left)
         return np.asarray(new)[: len(asked)]

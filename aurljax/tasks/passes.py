@@ -4,6 +4,7 @@ another. A window has as many bars around its cells as fit, those before with wh
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -73,15 +74,7 @@ def _pass(piece: Piece, a: int, b: int, cells: list[Cell], typical: float) -> Pa
     codec = piece.codec
     ids = codec.window(piece.layout, "start" if a == 0 else "continue", a, b, tuple(cells))
     ids = ids[: np.argmax(ids == codec.vocabulary.id("fill")) + 1].astype(np.int32)
-    return Pass(a, b, cells, ids, _reserved(typical * len(cells)))
-
-
-def _reserved(ids: float) -> int:
-    """The least of 64, 96, 128, 192, 256, ... that is at least `ids`: few numbers, so that few loops are compiled."""
-    power = LEAST
-    while power < ids:
-        power *= 2
-    return power * 3 // 4 if power > LEAST and ids <= power * 3 // 4 else power
+    return Pass(a, b, cells, ids, max(LEAST, math.ceil(typical * len(cells))))
 
 
 def typical(piece: Piece, cells: list[Cell]) -> float:
