@@ -29,11 +29,12 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from aurljax import atomic, leftovers, mesh, paths, retention
+from aurljax import atomic, mesh, paths
 from aurljax.errors import UserError
-from aurljax.retention import Best, Retention
 from aurljax.state import State
 from aurljax.state import guard as fresh_guard
+from aurljax.survival import leftovers, retention
+from aurljax.survival.retention import Best, Retention
 
 Tree = Any
 FOLDER, FROZEN, DIGESTS = "checkpoints", "frozen", "digests.json"

@@ -22,7 +22,7 @@ PLAYER = "player.html"
 def ingest(args: argparse.Namespace) -> None:
     """MIDI files -> a corpus."""
     from aurljax.data.ingest import ingest
-    from aurljax.progress import Counter
+    from aurljax.records.progress import Counter
 
     with Counter("files") as counter:
         report = ingest(
@@ -71,7 +71,7 @@ def corpus(args: argparse.Namespace) -> None:
 def _census(args: argparse.Namespace) -> None:
     from aurljax.data import census
     from aurljax.data.corpus import Corpus
-    from aurljax.progress import Counter
+    from aurljax.records.progress import Counter
 
     corpus = Corpus(args.corpus)
     picture = _picture(args.out, Path(args.corpus).resolve().name) if args.out else None
@@ -290,7 +290,7 @@ def evaluate(args: argparse.Namespace) -> None:
     """Checkpoint and corpus -> likelihood."""
     import aurljax
     from aurljax.evaluate import likelihood
-    from aurljax.progress import Counter
+    from aurljax.records.progress import Counter
 
     corpus = aurljax.Corpus(args.corpus)
     chosen = corpus.split(args.split)

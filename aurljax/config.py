@@ -32,8 +32,8 @@ from aurljax.fields import (
     require,
     unknown,
 )
-from aurljax.guard import Guard
 from aurljax.music.preprocess import Preprocess
+from aurljax.survival.guard import Guard
 from aurljax.terms import Loss
 
 OPTIMIZERS = ("adamw", "lion", "adafactor", "muon", "schedule_free")

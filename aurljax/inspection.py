@@ -8,11 +8,12 @@ from typing import Any
 
 from etils import epath
 
-from aurljax import checkpoint, config, metrics
+from aurljax import checkpoint, config
 from aurljax.checkpoint import DIGESTS, Saved
 from aurljax.export import provenance
 from aurljax.fields import leaves
-from aurljax.journal import shown
+from aurljax.records import metrics
+from aurljax.records.journal import shown
 
 UNKNOWN = "not recorded"
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 
 import jax
 
-from aurljax import mesh, params, products, state, step, train
+from aurljax import mesh, params, state, step, train
 from aurljax.config import Config, Parts, build
 from aurljax.data.batch import Batch
 from aurljax.errors import UserError
+from aurljax.records import products
 from aurljax.sizes import size
 
 

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from etils import epath
 
-from aurljax import collapse
 from aurljax.config import Parts
 from aurljax.model import Model
+from aurljax.survival import collapse
 
 FOLDER = "samples"
 
@@ -20,7 +20,7 @@ FOLDER = "samples"
 def write(parts: Parts, weights: Any, step: int, folder: epath.Path) -> Mapping[str, float]:
     """Draws run.samples pieces, writes folder/STEP-I.mid and, in folder/STEP.json, how they were made.
 
-    Returns their mean number of notes, bars and pitches, and the measures of `aurljax.collapse`.
+    Returns their mean number of notes, bars and pitches, and the measures of `aurljax.survival.collapse`.
     """
     scores = Model(parts, weights, jax.sharding.get_mesh()).generate(parts.config.run.samples, seed=step)
     if jax.process_index() == 0:

@@ -68,7 +68,7 @@ def create(parts: Parts, key: jax.Array, begin: int = 0, given: Tree = None) -> 
 
 
 def guard(begin: int = 0) -> dict[str, jax.Array]:
-    """What the guards of a run remember, at its beginning; those after `begin` are those of `aurljax.recovery`."""
+    """What the guards of a run remember, at its beginning; those after `begin` are those of `aurljax.survival.recovery`."""
     zero, step = jnp.zeros((), jnp.int32), jnp.asarray(begin, jnp.int32)
     return {
         "begin": step,  # the step before its first one: not 0 in a later stage

@@ -11,8 +11,8 @@ import optax
 
 from aurljax import averaging, optim
 from aurljax.config import Parts
-from aurljax.guard import Guard
 from aurljax.state import State, optimizer
+from aurljax.survival.guard import Guard
 
 Tree = Any
 Metrics = dict[str, jax.Array]

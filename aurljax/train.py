@@ -19,24 +19,8 @@ from typing import Any, NamedTuple
 import jax
 from etils import epath
 
-from aurljax import (
-    atomic,
-    beginning,
-    board,
-    checkpoint,
-    code,
-    collapse,
-    machine,
-    mesh,
-    params,
-    paths,
-    retention,
-    stages,
-    state,
-    step,
-)
+from aurljax import atomic, beginning, checkpoint, mesh, params, paths, stages, state, step
 from aurljax.checkpoint import Checkpoints
-from aurljax.clock import Clock
 from aurljax.config import Config, Parts, Run, differences, from_dict, to_dict
 from aurljax.data import pipeline
 from aurljax.data.corpus import Corpus, CorpusError
@@ -44,19 +28,22 @@ from aurljax.data.pipeline import Dataset
 from aurljax.errors import UserError
 from aurljax.feed import Feed
 from aurljax.fields import nearest_multiple
-from aurljax.interruption import Interruption
-from aurljax.journal import Journal
-from aurljax.lock import Lock
-from aurljax.meter import Meter
-from aurljax.metrics import Log
-from aurljax.metrics import read as metrics_of
-from aurljax.profiling import Trace
-from aurljax.progress import Progress
-from aurljax.recovery import Recovery
+from aurljax.records import board, code, machine
+from aurljax.records.journal import Journal
+from aurljax.records.meter import Meter
+from aurljax.records.metrics import Log
+from aurljax.records.metrics import read as metrics_of
+from aurljax.records.profiling import Trace
+from aurljax.records.progress import Progress
 from aurljax.report.live import Reporter
 from aurljax.stages import Stage
 from aurljax.state import State
-from aurljax.stopping import Stopping
+from aurljax.survival import collapse, retention
+from aurljax.survival.clock import Clock
+from aurljax.survival.interruption import Interruption
+from aurljax.survival.lock import Lock
+from aurljax.survival.recovery import Recovery
+from aurljax.survival.stopping import Stopping
 
 Tree = Any
 Sample = Callable[[Parts, Tree, int, epath.Path], Mapping[str, float]]  # parts, weights, step, folder -> numbers to log

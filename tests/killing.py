@@ -18,7 +18,8 @@ import numpy as np
 import runs
 
 import aurljax.train  # before the forks, without a backend of JAX
-from aurljax import config, metrics, models
+from aurljax import config, models
+from aurljax.records import metrics
 
 STEPS = 90
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from runs import bigram, bigram_config, make_corpus  # noqa: F401
 
-from aurljax import anomalies
-from aurljax.anomalies import Watch, find
-from aurljax.progress import Progress
+from aurljax.records import anomalies
+from aurljax.records.anomalies import Watch, find
+from aurljax.records.progress import Progress
 from aurljax.train import train
 
 STEPS = 10 * np.arange(1, 201)

@@ -15,7 +15,7 @@ from scores import random_score
 from strategies import scores
 
 import aurljax
-from aurljax import config, metrics, models, train
+from aurljax import config, models, train
 from aurljax.cli import main
 from aurljax.data import augment, effects, order, pipeline
 from aurljax.data.augment import Augment, Effect
@@ -27,7 +27,8 @@ from aurljax.fields import plain
 from aurljax.music import codec as codecs
 from aurljax.music.preprocess import Preprocess, prepare
 from aurljax.music.score import Score
-from aurljax.progress import Progress
+from aurljax.records import metrics
+from aurljax.records.progress import Progress
 
 CODEC = codecs.make("score")
 SOME = settings(max_examples=60, deadline=None)

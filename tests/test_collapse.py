@@ -11,9 +11,9 @@ from strategies import scores
 from test_retention import corpus, quiet, records, settings  # noqa: F401
 
 import aurljax
-from aurljax import collapse
 from aurljax.errors import UserError
 from aurljax.music.score import Score
+from aurljax.survival import collapse
 from aurljax.train import train
 
 DATA = os.environ.get("AURLJAX_DATA")

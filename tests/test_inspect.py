@@ -9,11 +9,12 @@ import jax
 import pytest
 from runs import BIGRAM, bigram, bigram_config, make_corpus  # noqa: F401
 
-from aurljax import code, config, inspection, metrics, models
+from aurljax import config, inspection, models
 from aurljax.cli import main
 from aurljax.data.corpus import Corpus
 from aurljax.errors import UserError
-from aurljax.progress import Progress
+from aurljax.records import code, metrics
+from aurljax.records.progress import Progress
 from aurljax.train import train
 
 

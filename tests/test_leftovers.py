@@ -7,7 +7,7 @@ import pytest
 from etils import epath
 from orbax.checkpoint.future import CommitFutureAwaitingContractedSignals as Commit
 
-from aurljax import leftovers
+from aurljax.survival import leftovers
 
 
 async def writing(path):

@@ -6,8 +6,9 @@ import pytest
 from etils import epath
 from fsspec.implementations.memory import MemoryFileSystem
 
-from aurljax import checkpoint, cli, journal, paths
+from aurljax import checkpoint, cli, paths
 from aurljax.errors import UserError
+from aurljax.records import journal
 from aurljax.report import page
 
 

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import pytest
 from runs import bigram, bigram_config  # noqa: F401
 
-from aurljax import cli, config, mesh, plan, products, sizes, state, step
+from aurljax import cli, config, mesh, plan, sizes, state, step
 from aurljax.errors import UserError
+from aurljax.records import products
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"family": "decoder", "d_model": 16, "layers": 1, "heads": 2, "kv_heads": 2, "d_ff": 32}

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from runs import bigram, bigram_config, make_corpus  # noqa: F401
 
-from aurljax import config, flops, journal, machine, metrics, state, step
+from aurljax import config, state, step
 from aurljax import mesh as meshes
 from aurljax.data.batch import Batch
 from aurljax.errors import UserError
 from aurljax.feed import Feed
-from aurljax.journal import Journal
-from aurljax.progress import Progress
+from aurljax.records import flops, journal, machine, metrics
+from aurljax.records.journal import Journal
+from aurljax.records.progress import Progress
 from aurljax.train import train
 
 

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from runs import bigram, bigram_config, make_corpus  # noqa: F401
 from scores import random_score
 
-from aurljax import config, metrics
+from aurljax import config
 from aurljax.cli import main
 from aurljax.errors import UserError
 from aurljax.music.score import Score
-from aurljax.progress import Progress
+from aurljax.records import metrics
+from aurljax.records.progress import Progress
 from aurljax.report import page, roll, runs
 from aurljax.report.chart import HEIGHT, LEFT, POINTS, RIGHT, WIDTH, Chart, Line, Scale, number
 from aurljax.report.live import SHARE, Reporter

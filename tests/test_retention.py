@@ -12,9 +12,9 @@ from test_checkpoint import META, filled, on, parts, same
 from test_train import corpus, quiet, records, settings  # noqa: F401
 
 from aurljax import checkpoint, state
-from aurljax.clock import Clock
 from aurljax.errors import UserError
-from aurljax.retention import Best, Retention
+from aurljax.survival.clock import Clock
+from aurljax.survival.retention import Best, Retention
 from aurljax.train import train
 
 

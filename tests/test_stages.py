@@ -11,11 +11,12 @@ import pytest
 from runs import bigram, bigram_config, make_corpus  # noqa: F401
 from test_train import corpus, interrupt, quiet, records  # noqa: F401
 
-from aurljax import checkpoint, config, inspection, metrics, plan, stages, state
+from aurljax import checkpoint, config, inspection, plan, stages, state
 from aurljax import mesh as meshes
 from aurljax.errors import UserError
 from aurljax.fields import changed, merge
-from aurljax.progress import Progress
+from aurljax.records import metrics
+from aurljax.records.progress import Progress
 from aurljax.train import train
 
 RUN = {"log_every": 1, "eval_every": 3, "eval_batches": 1, "keep": 9}

@@ -10,7 +10,7 @@ from test_retention import corpus, quiet, records, settings  # noqa: F401
 
 from aurljax import checkpoint
 from aurljax.errors import UserError
-from aurljax.stopping import Stopping
+from aurljax.survival.stopping import Stopping
 from aurljax.train import train
 
 VALUES = st.lists(st.sampled_from([1.0, 2.0, 3.0, 4.0, float("nan")]), max_size=12)

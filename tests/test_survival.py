@@ -18,7 +18,7 @@ from aurljax import mesh as meshes
 from aurljax.data import corpus as corpora
 from aurljax.data.corpus import CorpusError
 from aurljax.errors import UserError
-from aurljax.lock import Lock
+from aurljax.survival.lock import Lock
 from aurljax.train import train
 
 TESTS = Path(__file__).parent
@@ -55,7 +55,7 @@ def test_a_second_run_in_a_folder_is_refused_in_one_sentence(corpus, tmp_path, m
     c = settings(corpus, run={"steps": 4, "sample_every": 2})
     assert train(c, tmp_path, sample, quiet()).step == 4  # and the first is not disturbed
     assert [r["step"] for r in records(tmp_path) if "sample_numbers" in r] == [2, 4]
-    code = "import os, sys, time; from etils import epath; from aurljax.lock import Lock\n"
+    code = "import os, sys, time; from etils import epath; from aurljax.survival.lock import Lock\n"
     code += "with Lock(epath.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env=env, stdout=subprocess.PIPE)

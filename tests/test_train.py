@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 from runs import bigram, bigram_config, make_corpus  # noqa: F401
 
-from aurljax import checkpoint, config, metrics, models, state
+from aurljax import checkpoint, config, models, state
 from aurljax import mesh as meshes
 from aurljax.errors import UserError
-from aurljax.meter import OURS
-from aurljax.progress import Progress, clock
+from aurljax.records import metrics
+from aurljax.records.meter import OURS
+from aurljax.records.progress import Progress, clock
 from aurljax.train import datasets, same_run, train
 
 ROOT = Path(__file__).parent.parent

@@ -180,10 +180,10 @@ def overhead(args: argparse.Namespace) -> dict:
     from aurljax.data import pipeline
     from aurljax.data.corpus import Corpus
     from aurljax.feed import Feed
-    from aurljax.journal import Journal
-    from aurljax.meter import Meter
-    from aurljax.metrics import Log
-    from aurljax.progress import Progress
+    from aurljax.records.journal import Journal
+    from aurljax.records.meter import Meter
+    from aurljax.records.metrics import Log
+    from aurljax.records.progress import Progress
     from aurljax.stages import Stage
 
     parts = config.build(config.load(f"{ROOT}/configs/demo.py"))

@@ -29,7 +29,7 @@ from melodies import music, split
 
 from aurljax.errors import UserError
 from aurljax.music.score import Score
-from aurljax.progress import Counter
+from aurljax.records.progress import Counter
 
 VOICES = ("Soprano", "Alto", "Tenor", "Bass")
 RESOLUTION, PROGRAM, VELOCITY, USEC = 480, 52, 80, 60_000_000 // 90  # choir, 90 quarters a minute

@@ -110,7 +110,7 @@ def demonstrate(out: Path, fresh: bool, samples: int, overrides: list[str]) -> i
 def ingest(out: Path) -> str:
     """The corpus of the chorales; returns its digest."""
     import aurljax
-    from aurljax.progress import Counter
+    from aurljax.records.progress import Counter
 
     with Counter("files") as counter:
         aurljax.ingest([out / "midi"], out / "corpus", splits=out / "midi" / "splits.json", progress=counter.update)
@@ -217,8 +217,8 @@ def sample(index, path: Path, piece) -> dict[str, Any]:
 
 def draw_loss(out: Path, figures: dict[str, Any]) -> None:
     """loss.png: the run over its steps, with the n-grams' held-out figures as lines."""
-    from aurljax import metrics
     from aurljax.evaluate import pictures
+    from aurljax.records import metrics
 
     floors = figures["floors"]["valid"] | {"uniform over\nthe grammar": figures["model"]["uniform_nats_per_id"]}
     pictures.loss_curve(metrics.read(out / "run"), out / "loss.png", floors)

@@ -8,8 +8,8 @@ import jax
 from etils import epath
 
 from aurljax.errors import UserError
-from aurljax.metrics import Log
-from aurljax.progress import Progress
+from aurljax.records.metrics import Log
+from aurljax.records.progress import Progress
 from aurljax.report import page
 
 FILE = "report.html"

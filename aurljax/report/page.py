@@ -11,8 +11,8 @@ from typing import Any
 from etils import epath
 
 from aurljax import atomic, paths
-from aurljax.anomalies import series
 from aurljax.errors import UserError
+from aurljax.records.anomalies import series
 from aurljax.report import roll, runs
 from aurljax.report.chart import Chart, Line, number
 from aurljax.report.runs import Run, Sample

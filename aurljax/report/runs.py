@@ -9,12 +9,13 @@ from typing import Any
 
 from etils import epath
 
-from aurljax import anomalies, config, metrics, paths
-from aurljax.anomalies import Anomaly
+from aurljax import config, paths
 from aurljax.errors import UserError
 from aurljax.fields import leaves
 from aurljax.music import midi
 from aurljax.music.score import Score
+from aurljax.records import anomalies, metrics
+from aurljax.records.anomalies import Anomaly
 from aurljax.samples import FOLDER
 
 MOST_SAMPLES = 4  # of the newest step

@@ -10,11 +10,12 @@ from typing import Any
 import jax
 from etils import epath
 
-from aurljax import atomic, journal
-from aurljax.anomalies import Watch
+from aurljax import atomic
 from aurljax.errors import UserError
-from aurljax.meter import Meter
-from aurljax.progress import Progress
+from aurljax.records import journal
+from aurljax.records.anomalies import Watch
+from aurljax.records.meter import Meter
+from aurljax.records.progress import Progress
 
 FILE = "metrics.jsonl"
 SHOWN = ("stage", "loss", "accuracy", "valid_loss", "mfu")

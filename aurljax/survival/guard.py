@@ -11,8 +11,8 @@ from aurljax.fields import at_least, require
 class Guard:
     """An update is skipped if loss or gradient is not finite, or if the gradient's norm is a spike.
 
-    After `patience` skipped in a row, or when samples have collapsed (`aurljax.collapse`), the run goes back to the last
-    good checkpoint with a lower learning rate, and on with the batches that follow.
+    After `patience` skipped in a row, or when samples have collapsed (`aurljax.survival.collapse`), the run goes back to
+    the last good checkpoint with a lower learning rate, and on with the batches that follow.
     """
 
     spike: float = 10.0  # times the running mean of the gradient's norm; 0: only what is not finite is skipped

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from aurljax import flops, machine
 from aurljax.data.pipeline import Dataset
 from aurljax.feed import Feed, Moment
+from aurljax.records import flops, machine
 from aurljax.stages import Stage
 
 # Numbers that another machine, or another time, would give otherwise.

@@ -21,11 +21,11 @@ import numpy as np
 
 from aurljax import checkpoint, state
 from aurljax.checkpoint import Checkpoints
-from aurljax.collapse import Judge
 from aurljax.config import Parts
 from aurljax.errors import UserError
-from aurljax.progress import Progress
+from aurljax.records.progress import Progress
 from aurljax.state import State
+from aurljax.survival.collapse import Judge
 
 First = Callable[[], State]
 

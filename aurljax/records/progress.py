@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from aurljax.journal import Journal
+    from aurljax.records.journal import Journal
 
 WIDTH = 24
 

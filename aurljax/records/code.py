@@ -17,7 +17,7 @@ def version(folder: Path | None = None) -> dict[str, Any]:
 
     The commit is None where git does not follow the package's files, as in an installed package or without git.
     """
-    folder = folder or Path(__file__).parent
+    folder = folder or Path(__file__).parents[1]
     found = {"aurljax": packages(("aurljax",)).get("aurljax"), "commit": None, "changed": []}
     if _git(folder, "ls-files", "__init__.py") == "__init__.py\n":
         found["commit"] = (_git(folder, "rev-parse", "HEAD") or "").strip() or None

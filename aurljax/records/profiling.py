@@ -8,7 +8,7 @@ import jax
 from etils import epath
 
 from aurljax.config import Profile
-from aurljax.progress import Progress
+from aurljax.records.progress import Progress
 
 FOLDER = "profile"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from aurljax import retention
+from aurljax.survival import retention
 
 
 class Stopping:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from etils import epath
 
 from aurljax.errors import UserError
-from aurljax.progress import clock
+from aurljax.records.progress import clock
 
 FILE, MOST_BYTES, OLDER = "log.txt", 4 << 20, 3
 PERCENT, BYTES = ("mfu", "data_wait", "augmented"), ("device_memory", "device_memory_peak", "host_memory")
