@@ -45,7 +45,8 @@ def home(tmp_path_factory):
     ingest = ["ingest", str(home / "midi"), "--out", str(home / "corpus"), "--splits", str(home / "splits.json")]
     assert main([*ingest, "--workers", "1"]) == 0
     settings = {"data.corpus": home / "corpus", "run.steps": 12, "data.length": 256, "run.eval_every": 6,
-                "run.sample_every": 12, "run.samples": 1, "mesh.data": 1}  # fmt: skip
+                "run.sample_every": 12, "run.samples": 1, "mesh.data": 1, "codec.options.infill": True,
+                "data.objective.span": 0.2}  # fmt: skip
     config = os.path.join(os.path.dirname(__file__), "../configs/tiny.py")
     flags = [f"--config={config}", *(f"--config.{name}={value}" for name, value in settings.items())]
     assert main(["train", *flags, "--workdir", str(home / "run")]) == 0

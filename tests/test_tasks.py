@@ -86,15 +86,17 @@ def only_masked_cells_changed(before: Score, cells, found: fill.Filled) -> None:
 # --- the cells -------------------------------------------------------------------------------------------------------
 
 
-def test_locked_notes_are_untouched_on_two_hundred_masks(tiny):
-    scores = [band(seed, resolution) for seed, resolution in zip(range(200), [480, 96, 384, 1000] * 50, strict=True)]
+@pytest.mark.parametrize("count", [12, pytest.param(200, marks=pytest.mark.slow)])
+def test_locked_notes_are_untouched_on_random_masks(tiny, count):
+    resolutions = [480, 96, 384, 1000]
+    scores = [band(seed, resolutions[seed % 4]) for seed in range(count)]
     cells = [masks(Piece(score, tiny.codec), seed) for seed, score in enumerate(scores)]
-    found = fill.fill(tiny, scores, cells, [(0, i) for i in range(200)], HOT)
+    found = fill.fill(tiny, scores, cells, [(0, i) for i in range(count)], HOT)
     for score, mask, one in zip(scores, cells, found, strict=True):
         only_masked_cells_changed(score, mask, one)
-        assert one.cells == len(mask) and one.windows == 1
-    assert sum(len(one.new) for one in found) > 1000
-    assert sum(one.cut for one in found) and sum(one.dropped for one in found)
+        assert one.cells == len(mask)
+    assert {one.windows for one in found} >= {1, 2} and sum(one.cut for one in found)
+    assert sum(len(one.new) for one in found) > 10 * count
     alone = fill.fill(tiny, scores[7:8], cells[7:8], [(0, 7)], HOT)[0]
     assert alone.score == found[7].score
     assert fill.fill(tiny, scores[7:8], cells[7:8], [(1, 7)], HOT)[0].score != found[7].score
