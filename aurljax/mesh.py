@@ -19,7 +19,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from aurljax.errors import UserError
 
 Axes = tuple[str | None, ...]
-FEW = 256  # rows of a table whose gradient a CPU takes by a matrix product: adding row by row keeps one core busy alone
 
 RULES: dict[str, str | tuple[str, ...] | None] = {
     "batch": ("replica", "data"),
@@ -136,26 +135,8 @@ def einsum(subscripts: str, a: jax.Array, b: jax.Array, axes: Axes | PartitionSp
 
 def take(table: jax.Array, ids: jax.Array) -> jax.Array:
     """Rows table[ids]: [V, d], [B, T] -> [B, T, d], NaN where an id is outside. The table is gathered first."""
-    return _rows(gather(table, (None, None)), ids)
-
-
-def _looked_up(table: jax.Array, ids: jax.Array) -> jax.Array:
-    return table.at[ids].get(mode="fill", out_sharding=PartitionSpec(*jax.typeof(ids).sharding.spec, None))
-
-
-_rows = jax.custom_vjp(_looked_up)
-
-
-def _rows_backward(saved, g):
-    table, ids = saved
-    if jax.default_backend() != "cpu" or len(table) > FEW:
-        return jax.vjp(lambda table: _looked_up(table, ids), table)[1](g)[0], None
-    hot = jax.lax.broadcasted_iota(ids.dtype, (len(table), *[1] * ids.ndim), 0) == ids
-    letters = "abcdef"[: ids.ndim]
-    return einsum(f"v{letters},{letters}d->vd", hot.astype(g.dtype), g, PartitionSpec(None, None)).astype(table.dtype), None
-
-
-_rows.defvjp(lambda table, ids: (_rows(table, ids), (table, ids)), _rows_backward)
+    whole = gather(table, (None, None))
+    return whole.at[ids].get(mode="fill", out_sharding=PartitionSpec(*jax.typeof(ids).sharding.spec, None))
 
 
 def place(batch):
