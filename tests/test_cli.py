@@ -81,6 +81,7 @@ def test_training_again_goes_on(home, tmp_path, capsys):
         for k, v in tree[s].items()
         if k not in ("transpose", "steps")
     ]
+    flags.append("--config.codec.options.infill=True")
     train = ["train", f"--config={TINY}", *flags, "--workdir", str(tmp_path / "run")]
     assert main([*train, "--config.run.steps=14"]) == 0
     assert "going on from" in capsys.readouterr().err

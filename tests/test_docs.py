@@ -45,7 +45,7 @@ def pages():
             yield pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem == "decoding" else [])
 
 
-@pytest.mark.parametrize("page", pages())
+@pytest.mark.parametrize("page", list(pages()))
 def test_examples_run(page, folder, monkeypatch):
     """Block by block in one namespace, as a reader would type them."""
     monkeypatch.chdir(folder)

@@ -172,6 +172,7 @@ def test_few_programs_are_compiled():
     assert loop.proceed._cache_size() == known
 
 
+@pytest.mark.slow
 def test_the_best_of_several_is_the_likeliest():
     """By a plain sum over the forward pass of each candidate alone, and by any other measure of scores."""
     asked = {"prompt": random_score(5, 12), "bars": 1, "seed": 3, "temperature": 1.5}

@@ -142,6 +142,7 @@ def test_a_window_holds_what_stands_around(tiny):
 # --- the tasks -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_infill_masks_bars_and_tracks(tiny):
     score = band(1)
     for arguments, cells in (
