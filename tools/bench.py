@@ -233,7 +233,7 @@ def decode(args: argparse.Namespace) -> dict:
     with mesh.use(mesh.make()):
         weights = params.init(parts.family.spec(model), jax.random.key(0))
         codec, asked = None if args.plain else endless(), [constraints()[name] for name in args.constraints]
-        plan = loop.Plan(parts.family, model, codec, Sampler(), args.new, args.segments, constraints.kinds(asked),
+        plan = loop.Plan(parts.family, model, codec, Sampler(), args.new, args.segments, wishes.kinds(asked),
                          args.cache, args.weights)  # fmt: skip
         ids, start = loop.left_padded([np.array([parts.codec.vocabulary.id("start")])] * args.batch)
         keys = jax.random.split(jax.random.key(1), args.batch)
