@@ -130,9 +130,15 @@ def opened(page):
     assert page.complaints == [] and page.requests == [page.path.as_uri()]
 
 
+def drawn(page) -> int:
+    """How many notes the roll shows, once what was asked for is drawn: the page draws with its next frame."""
+    page.wait("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+    return page.run("aurljax.state.drawn")
+
+
 def colours(page, x: float, y: float, width: float = 1, height: float = 1) -> set[tuple[int, ...]]:
     """The colours in a box of the roll."""
-    page.wait("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+    drawn(page)
     copy = f"new OffscreenCanvas({width}, {height}).getContext('2d', {{ willReadFrequently: true }})"
     rgba = page.run(f"(pen => {{ pen.drawImage(document.getElementById('canvas'), -{x}, -{y});"
                     f"return [...pen.getImageData(0, 0, {width}, {height}).data]; }})({copy})")  # fmt: skip
@@ -142,7 +148,7 @@ def colours(page, x: float, y: float, width: float = 1, height: float = 1) -> se
 @needs_browser
 def test_it_draws_every_note(opened):
     score = piece()
-    assert opened.run("aurljax.state.drawn") == len(score) and opened.run("document.title") == TITLE
+    assert drawn(opened) == len(score) and opened.run("document.title") == TITLE
     lines, zoom = data(opened.path.read_text())["pieces"][0]["notes"]["line"], opened.run("aurljax.state.zoom")
     gutter, row, high = opened.run("[gutter, line(), piece.high]")
     seconds = score.seconds(score.onset)
@@ -151,7 +157,7 @@ def test_it_draws_every_note(opened):
         assert max(colour) - min(colour) > (0 if score.is_drum[i] else 12), i  # no paper
     assert len(colours(opened, 0, 0, 600, 200)) > 30
     opened.run("aurljax.choose(2)")
-    assert opened.run("aurljax.state.drawn") == 0 and opened.run("aurljax.play() || aurljax.state.playing") is False
+    assert drawn(opened) == 0 and opened.run("aurljax.play() || aurljax.state.playing") is False
 
 
 @needs_browser
