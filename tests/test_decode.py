@@ -10,7 +10,7 @@ from scores import random_score
 
 from aurljax import mesh as meshes
 from aurljax import params
-from aurljax.decode import loop
+from aurljax.decode import groups, loop
 from aurljax.decode.sampler import Sampler, sample, uniforms
 from aurljax.errors import UserError
 from aurljax.models.decoder import DECODER, DecoderConfig
@@ -108,6 +108,25 @@ def test_a_row_is_the_same_alone_and_unpadded(drawn):
             limits = loop.limits(1, None, None, False)
             alone = loop.generate(plan, weights(), ids, start, keys([row]), *limits)
             assert np.array_equal(alone[0], rows[row])
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_groups_of_rows_draw_the_same(drawn, count, monkeypatch):
+    monkeypatch.setattr(groups, "count", lambda batch: count)
+    plan, rows = drawn
+    with meshes.use(meshes.make()):
+        assert np.array_equal(rows, generate(plan, PROMPTS, range(4)))
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch", "count"), [(1, 64, 1), (2, 7, 1), (2, 8, 2), (2, 9, 1), (4, 8, 2), (4, 18, 3), (64, 64, 16)]
+)
+def test_each_group_has_a_core(cores, batch, count, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    with meshes.use(meshes.make()):
+        assert groups.count(batch) == count
+    with meshes.use(meshes.make(2, 1)):
+        assert groups.count(batch) == 1
 
 
 def test_a_mesh_draws_the_same(drawn):

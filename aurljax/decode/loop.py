@@ -19,7 +19,7 @@ from flax import struct
 
 from aurljax import mesh
 from aurljax.decode import constraints as wishes
-from aurljax.decode import memory
+from aurljax.decode import groups, memory
 from aurljax.decode.length import bucket
 from aurljax.decode.sampler import Sampler, sample, uniforms
 from aurljax.errors import UserError
@@ -92,7 +92,12 @@ def generate(
     than `most`. asked: registers of the plan's constraints. A row without an `end` has ended where they allow nothing.
     """
     plan, params = prepare(plan, params)
-    carry = begin(plan, params, prompt, start, keys, bars, seconds, left, asked)
+    rows = (prompt, start, keys, bars, seconds, left, asked)
+    return groups.apart(functools.partial(_rows, plan, params), rows, len(start))
+
+
+def _rows(plan: Plan, params, prompt: jax.Array, *asked) -> jax.Array:
+    carry = begin(plan, params, prompt, *asked)
     for length, stop in segments(plan, prompt.shape[1], carry.cache.window):
         carry = proceed(plan, params, widen(carry, length), stop)
     return carry.out

@@ -142,13 +142,13 @@ def labels(c: DecoderConfig) -> Tree:
 
 
 def prepare(c: DecoderConfig, params: Tree, weights: str | None = None) -> tuple[DecoderConfig, Tree]:
-    """Layers apart, for decoding; with weights = "int8", matrices of the body and the head in a byte a number."""
+    """Layers apart, for decoding, and a head of its own, since a product of few rows with the transpose of the embeddings
+    takes twice as long; with weights = "int8", matrices of the body and the head in a byte a number."""
     c, body = transformer.unrolled(c, params["body"])
-    params = {**params, "body": body}
-    if weights != "int8":
-        return c, params
-    head = pack(params["embed"]["tokens"].T if c.tie_embeddings else params["head"], (0,))
-    return replace(c, tie_embeddings=False), params | {"body": transformer.packed(body), "head": head}
+    head = params["embed"]["tokens"].T if c.tie_embeddings else params["head"]
+    if weights == "int8":
+        body, head = transformer.packed(body), pack(head, (0,))
+    return replace(c, tie_embeddings=False), params | {"body": body, "head": head}
 
 
 DECODER = Family(
