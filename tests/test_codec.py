@@ -26,10 +26,12 @@ every = pytest.mark.parametrize("codec", CODECS, ids=["grid", "micro", "full"])
 DATA = os.environ.get("AURLJAX_DATA")
 
 
-def walk(codec, rng, batch, left, by_kind):
-    """Ids drawn from what the interpreter allows: uniformly, or a kind first and then an id of it."""
+def walk(codec, rng, batch, left, by_kind, begin=()):
+    """Ids drawn from what the interpreter allows behind `begin`: uniformly, or a kind first and then an id of it."""
     grammar, kind = codec.grammar, codec.vocabulary.kind
-    state, out = grammar.init(batch, left=left), []
+    state, out = grammar.init(batch, left=left + len(begin)), [np.full(batch, token) for token in begin]
+    for ids in out:
+        state = grammar.advance(state, ids)
     while not (state["phase"] == grammar.phase.done).all():
         weight = grammar.allowed(state).astype(float)
         assert weight.any(1).all()
@@ -45,7 +47,8 @@ def walk(codec, rng, batch, left, by_kind):
 def some_cells(codec, score, seed, share=0.3):
     """Cells (bar, track) at random, of a codec that knows holes."""
     layout, rng = codec.layout(score), np.random.default_rng(seed)
-    cells = np.argwhere(rng.random((layout.bars, len(layout.tracks))) < share)[:256]
+    cells = np.argwhere(rng.random((layout.bars, len(layout.tracks))) < share)
+    cells = cells[np.isin(cells[:, 0], np.unique(cells[:, 0])[:128])]
     return [(int(b), int(t)) for b, t in cells] if codec.infill else []
 
 
@@ -191,7 +194,8 @@ def test_holes_are_answered_by_what_was_there(seed):
     score = random_score(seed)
     cells, v = some_cells(FULL, score, seed), FULL.vocabulary
     ids = FULL.encode(score, holes=cells)
-    assert FULL.holes(ids) == cells and (ids == v.id("fill")).sum() == (ids == v.id("filled")).sum() == len(cells)
+    bars = len({bar for bar, _ in cells})
+    assert FULL.holes(ids) == cells and (ids == v.id("fill")).sum() == (ids == v.id("filled")).sum() == bars
     assert FULL.decode(ids) == FULL.decode(FULL.encode(score))
     if cells:  # without its answers a piece lacks just those notes
         layout = FULL.layout(score)
@@ -207,10 +211,79 @@ def test_holes_are_answered_by_what_was_there(seed):
         assert FULL.decode(window) == FULL.decode(FULL.encode(score, (a, b)))
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_bar_of_holes_is_answered_as_it_would_be_written(seed):
+    """Where all tracks of one bar are masked, its answer has the ids of its notes in a piece without holes."""
+    codec, score = make("score", infill=True), random_score(seed, 120)
+    score = codec.decode(codec.encode(score)).replace(tempo=score.tempo[:0])
+    v, bars, tracks = codec.vocabulary, codec.bars(score), range(len(codec.layout(score).tracks))
+    plain = codec.encode(score)
+    starts = np.append(codec.bar_starts(plain, bars), len(plain) - 1)
+    music = [v.index[k] for k in ("position", "track", "pitch", "long", "duration")]
+    for bar in range(0, bars, 3):
+        ids = codec.encode(score, holes=[(bar, track) for track in tracks])
+        answer = ids[np.argmax(ids == v.id("fill")) :]
+        written = plain[starts[bar] : starts[bar + 1]]
+        if bar == 0:  # position 0 states the tempo there
+            written = written[np.flatnonzero(v.kind[written] == v.index["fine"])[0] + 1 :]
+            answer = answer[answer != v.id("position", 0)]
+        a, b = (x[np.isin(v.kind[x], music)] for x in (answer, written))
+        named = v.kind[b] == v.index["track"]
+        if not named.any() or np.argmax(named) > np.argmax(v.kind[b] == v.index["pitch"]):  # went on in its track
+            a = np.delete(a, np.argmax(v.kind[a] == v.index["track"])) if len(a) else a
+        assert np.array_equal(a, b)
+
+
+def test_every_hole_is_answered_whatever_ids_are_left():
+    score = Score(notes=[(0, 480, 0, 60, 64), (1920, 480, 1, 62, 64)], tracks=[(0, False), (1, False)])
+    begin = FULL.encode(score, holes=[(0, 0), (0, 1), (1, 0)])
+    begin = begin[: np.argmax(begin == FULL.vocabulary.id("fill"))]
+    for ids in walk(FULL, np.random.default_rng(0), 600, np.arange(600) % 30 + 5, True, begin):
+        FULL.decode(ids).check()
+        bars = {bar for bar, _ in FULL.holes(ids)}  # those of the walk too
+        assert ids[-1] == FULL.vocabulary.id("end") and (ids == FULL.vocabulary.id("filled")).sum() == len(bars) >= 2
+
+
+def sides_of(ids, notes):
+    """[(last, next)] of each id of the answers, told note by note; `notes`: (bar, track, pitch) of the piece."""
+    v, told, answered = FULL.vocabulary, [], []
+    holes, at = FULL.holes(ids), np.argmax(ids == v.id("fill"))
+    bars, number, track = sorted({bar for bar, _ in holes}), -1, None
+    for token in ids[at:]:
+        kind, value = v.kinds[v.kind[token]][0], v.value[token]
+        number, track = (number + 1, None) if kind == "fill" else (number, value if kind == "track" else track)
+        if kind == "pitch":
+            answered.append((bars[number], track, value))
+        before = [n for n in notes if n[0] <= bars[number]] + answered
+        before = sorted((n for n in before if n[1] == track), key=lambda n: n[0])
+        behind = [n[2] for n in notes if n[1] == track and n[0] > bars[number]]
+        filling = kind not in ("filled", "end")
+        told.append((before[-1][2] if before else 128, behind[0] if behind and filling else 128))
+    return told
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_answers_are_told_the_pitches_on_both_sides(seed):
+    score, v = random_score(seed, 150), FULL.vocabulary
+    cells = some_cells(FULL, score, seed, (0.1, 0.3, 0.6)[seed % 3])
+    if not cells:
+        return
+    ids = FULL.encode(score, holes=cells)
+    fill, notes, bar, track = np.argmax(ids == v.id("fill")), [], -1, None
+    for token in ids[:fill]:
+        kind, value = v.kinds[v.kind[token]][0], v.value[token]
+        bar, track = bar + (kind == "bar"), value if kind == "track" else track
+        if kind == "pitch":
+            notes.append((bar, track, value))
+    features = FULL.features(ids)
+    assert list(zip(features["last"][fill:], features["next"][fill:], strict=True)) == sides_of(ids, notes)
+    assert (features["next"][:fill] == 128).all()
+
+
 def test_an_answer_that_meets_the_piece_ends_on_the_grid():
     names = ["start", "program 0", "bar", "meter 7", "hole 0", "position 0", "coarse 35", "fine 121", "bar", "position 2",
              "track 0", "pitch 60", "velocity 10", "micro 16", "duration 5",
-             "fill", "position 90", "pitch 60", "duration 74", "filled", "end"]  # fmt: skip
+             "fill", "position 90", "track 0", "pitch 60", "duration 74", "filled", "end"]  # fmt: skip
     number = {FULL.vocabulary.name(i): i for i in range(len(FULL.vocabulary))}
     score = FULL.decode([number[name] for name in names])
     assert score.duration.tolist() == [(96 + 2 - 90) * UNIT, 6 * UNIT]  # not to the tick where the next begins
@@ -225,8 +298,8 @@ def test_impossible_holes_and_controls_are_refused():
             FULL.encode(score, (0, bars), holes=[cell])
     last = FULL.encode(score, holes=[(bars, 0)])  # a bar behind the piece, to be written
     assert (last == FULL.vocabulary.id("bar")).sum() == bars + 1
-    with pytest.raises(ValueError, match="256"):
-        FULL.encode(long_piece(), holes=[(bar, 0) for bar in range(257)])
+    with pytest.raises(ValueError, match="129 bars with holes are more than 128"):
+        FULL.encode(long_piece(), holes=[(bar, 0) for bar in range(129)])
     with pytest.raises(UserError, match="mood.*0..4"):
         FULL.encode(score.replace(meta={"mood": "5"}))
     for controls in ((("pitch", 3),), (("hole", 2),), (("pedal", 2),), (("a", 3), ("a", 4)), (("a", 0),), ("a",)):

@@ -106,7 +106,7 @@ def masked(
     at = slice(*np.searchsorted(layout.note["at"], layout.lines[[a, stop]]))
     cells = draw(kind, range(a, stop), np.unique(layout.note["track"][at]).tolist(), most, chance)
     while cells:
-        over = len(cells) / MOST
+        over = len({bar for bar, _ in cells}) / MOST
         if over <= 1:
             ids = codec.encode(score, (a, stop), holes=cells)
             if (over := len(ids) / room) <= 1:

@@ -16,6 +16,7 @@ import numpy as np
 
 from aurljax.data import objective, order
 from aurljax.evaluate import likelihood
+from aurljax.music.codec.holes import MOST
 from aurljax.music.score import Score
 from aurljax.tasks.fill import check
 
@@ -63,9 +64,11 @@ def questions(model: Model, score: Score, most: float, key: tuple[int, ...]) -> 
         return None
     tracks = np.unique(layout.note["track"]).tolist()
     cells = objective.draw("bars", range(1, layout.bars - 1), tracks, most, objective.chance(*key))
-    if not cells or len(cells) > objective.MOST:
+    if not cells:
         return None
     a, b = cells[0][0], cells[-1][0] + 1
+    if b - a > MOST:
+        return None
     both, left = (_answers(codec, codec.encode(score, (0, stop), holes=cells)) for stop in (layout.bars, b))
     plain = codec.encode(score, (0, b))
     inside = (layout.note["at"] >= layout.lines[a]) & (layout.note["at"] < layout.lines[b])

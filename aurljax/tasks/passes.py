@@ -38,7 +38,7 @@ def first(piece: Piece, pending: list[Cell], typical: float, context: int) -> Pa
         return _pass(piece, a, b, cells, typical)
 
     def fits(found: Pass, share: float = 1.0) -> bool:
-        return len(found) <= share * context and len(found.cells) <= MOST
+        return len(found) <= share * context and len({bar for bar, _ in found.cells}) <= MOST
 
     if fits(whole := ask(0, piece.bars, pending)):
         return whole
@@ -86,7 +86,7 @@ def typical(piece: Piece, cells: list[Cell]) -> float:
         return 32.0
 
     def mean(some: list[Cell]) -> float:
-        some = some[:MOST]
+        some = some[:MOST]  # of no more bars than that
         ids = codec.window(layout, "continue", some[0][0], some[-1][0] + 1, tuple(some))
         answers = len(ids) - np.argmax(ids == codec.vocabulary.id("fill"))
         return answers / len(some)

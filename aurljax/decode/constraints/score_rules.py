@@ -15,7 +15,7 @@ import numpy as np
 
 from aurljax.decode.constraints.base import CLASS, DRUM, NEVER, TONES, Array, Constraint, State
 from aurljax.decode.constraints.exact import Budget
-from aurljax.music.codec import Codec
+from aurljax.music.codec import Codec, holes
 from aurljax.music.codec.grammar import DURATIONS, PITCHES, TRACKS, UNLIMITED
 from aurljax.music.codec.phases import INDEX, OPENED
 from aurljax.music.codec.score_layout import DRUMS
@@ -132,7 +132,7 @@ class ScoreRules:
         classes = functools.reduce(xp.minimum, octaves)  # faster than a reduction, which XLA:CPU does not vectorise
         written = xp.arange(TRACKS) < s["tracks"][:, None]
         if "filling" in s:
-            written = written & ((s["filling"] == 0)[:, None] | now.own)
+            written = written & holes.open_tracks(s, xp)
         tones = xp.concatenate([classes, xp.min(classes, 2, keepdims=True)], 2)
         mine = written[:, :, None] & (now.drums[:, :, None] == (xp.arange(TONES) == DRUM))
         tones = xp.where(mine, tones, never)

@@ -26,22 +26,26 @@ def of_score(grammar: Grammar, ids: np.ndarray) -> dict[str, np.ndarray]:
     bar = np.cumsum(is_["bar"]) - 1
     phase = _phases(grammar, kind, is_, bar)
     meter = latest(is_["meter"], value + 1, 0)
-    track, line = latest(is_["track"], value, -1), is_["bar"]
+    track = latest(is_["track"] | is_["fill"] if grammar.infill else is_["track"], np.where(is_["track"], value, -1), -1)
+    line, first = is_["bar"], len(ids)  # where a bar is entered; the first id of answers to holes
     if grammar.infill and is_["fill"].any():
-        track, bar, meter, line = _filled(is_, value, track, bar, meter)
+        first = int(np.argmax(is_["fill"]))
+        bar, meter, line = _filled(is_, bar, meter)
     out = {
         "phase": phase,
         "position": latest(is_["position"] | line, np.where(is_["position"], value + 1, 0), 0),
         "bar": np.where(bar < 0, BARS, bar % BARS),
         "meter": meter,
         "track": track + 1,
-        "last": _last_pitch(track, is_["pitch"], value),
+        "last": _last_pitch(track, bar, is_["pitch"], value, first),
     }
     for name in grammar.stated:
         stated = name == "key"
         out[name] = latest(is_[name], value + stated, 0 if stated else v.size(name) - 1)
     if grammar.infill:
-        out["filling"] = np.cumsum(is_["fill"]) - np.cumsum(is_["filled"])
+        filling = np.cumsum(is_["fill"]) - np.cumsum(is_["filled"])
+        out["filling"] = filling
+        out["next"] = np.where(filling == 1, _next_pitch(track, bar, is_["pitch"], value, first), PITCHES)
     return {name: x.astype(np.int32) for name, x in out.items()}
 
 
@@ -55,17 +59,31 @@ def _phases(grammar: Grammar, kind: np.ndarray, is_: dict[str, np.ndarray], bar:
     return phase
 
 
-def _filled(is_, value, track, bar, meter) -> tuple[np.ndarray, ...]:
-    """[T] track, bar and meter, which from the first `fill` on are those of its hole, and where a bar is entered."""
+def _filled(is_: dict[str, np.ndarray], bar: np.ndarray, meter: np.ndarray) -> tuple[np.ndarray, ...]:
+    """[T] bar and meter, which from the first `fill` on are those of the bar it fills, and where a bar is entered."""
     (hole,) = np.nonzero(is_["hole"])
-    which = np.minimum(np.cumsum(is_["fill"]), len(hole))
+    hole = hole[np.diff(bar[hole], prepend=-1) > 0]  # the first one of each bar
+    which = np.cumsum(is_["fill"])
     at = hole[which - 1]
-    answered = ((value[at], track), (bar[at], bar), (meter[at], meter))
-    return *(np.where(which > 0, hole, piece) for hole, piece in answered), is_["bar"] | is_["fill"]
+    return np.where(which > 0, bar[at], bar), np.where(which > 0, meter[at], meter), is_["bar"] | is_["fill"]
 
 
-def _last_pitch(track: np.ndarray, is_pitch: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """[T] the last pitch written in the track in force, PITCHES where there is none."""
+def _last_pitch(
+    track: np.ndarray, bar: np.ndarray, is_pitch: np.ndarray, value: np.ndarray, first: int
+) -> np.ndarray:
+    """[T] the pitch of the track in force that was written last, and from id `first` on that of the last bar before the
+    one that is filled, the answers before it read where they belong; PITCHES where there is none."""
+    piece = slice(0, first)
+    out = _latest(track[piece], is_pitch[piece], value[piece])
+    if first == len(track):
+        return out
+    order = np.argsort(bar, kind="stable")
+    found = np.empty(len(track), np.int32)
+    found[order] = _latest(track[order], is_pitch[order], value[order])
+    return np.append(out, found[first:])
+
+
+def _latest(track: np.ndarray, is_pitch: np.ndarray, value: np.ndarray) -> np.ndarray:
     order = np.argsort(track, kind="stable")
     t, at = track[order], np.arange(len(track))
     opens = np.append(True, t[1:] != t[:-1])[: len(t)]
@@ -74,6 +92,16 @@ def _last_pitch(track: np.ndarray, is_pitch: np.ndarray, value: np.ndarray) -> n
     out = np.empty(len(track), np.int32)
     out[order] = np.where((latest >= group) & (t >= 0), value[order][latest], PITCHES)
     return out
+
+
+def _next_pitch(track: np.ndarray, bar: np.ndarray, is_pitch: np.ndarray, value: np.ndarray, first: int) -> np.ndarray:
+    """[T] the first pitch of the track in force that the piece, which ends at id `first`, has in a later bar."""
+    (at,) = np.nonzero(is_pitch[:first])
+    at = at[np.argsort(track[at], kind="stable")]
+    place = np.searchsorted((track[at].astype(np.int64) << 32) + bar[at], (track.astype(np.int64) << 32) + bar, "right")
+    found = at[np.minimum(place, len(at) - 1)] if len(at) else np.zeros(len(track), np.int64)
+    behind = (place < len(at)) & (track >= 0)
+    return np.where(behind & (track[found] == track), value[found], PITCHES)
 
 
 def of_event(grammar: EventGrammar, ids: np.ndarray) -> dict[str, np.ndarray]:

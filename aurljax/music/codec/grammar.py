@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from aurljax.music.codec import holes, tempo
+from aurljax.music.codec.holes import PITCHES, TRACKS
 from aurljax.music.codec.phases import INDEX, NEED, PHASES, UNLIMITED, after, need
 from aurljax.music.codec.vocabulary import Vocabulary
 
 Array = Any  # numpy or jax array
 State = dict[str, Array]
 
-TRACKS, PITCHES = 16, 128
 DURATIONS = 96  # values of `duration`; a `long` id adds this many positions for each unit
 BARS = 32  # the `bar` feature counts modulo this
 
@@ -40,7 +40,6 @@ class Grammar:
     """The automaton of a vocabulary; `bar_lengths` gives the bar length in positions of each meter id."""
 
     shortest = NEED["begin"]  # ids of the shortest piece
-    pitch_features = ("last",)
 
     def __init__(self, vocabulary: Vocabulary, bar_lengths: np.ndarray, controls: tuple[str, ...] = ()):
         v = vocabulary
@@ -50,6 +49,7 @@ class Grammar:
         self.after = after(v, controls)
         self.need = need(self.after)
         self.infill = "hole" in v.index
+        self.pitch_features = ("last", "next") if self.infill else ("last",)  # holes have pitches on both sides
         self.stated = tuple(k for k in ("key", "chord") if k in v.index)  # what a position may state beside tempo
         self.feature_sizes = {
             "phase": len(PHASES),
@@ -59,7 +59,7 @@ class Grammar:
             "track": TRACKS + 1,
             "last": PITCHES + 1,
             **{kind: v.size(kind) + (kind == "key") for kind in self.stated},
-            **({"filling": 2} if self.infill else {}),
+            **({"filling": 2, "next": PITCHES + 1} if self.infill else {}),
         }
 
     def init(self, batch: int, left: Array | int = UNLIMITED, xp=np) -> State:
@@ -184,6 +184,7 @@ class Grammar:
         velocity = self._of_track(s, "velocity", own, xp)
         free = s["ends"] <= xp.maximum(s["position"], 0)[:, None, None].astype(xp.int16)  # [B, tracks, pitches]
         mine = xp.any(own[:, :, None] & free, 1)
+        some_free = xp.any(free, 2)
         sounded = (s["phase"] != self.phase.pitch) | (velocity >= 0)  # a velocity is in force
 
         def ids(kind: str) -> Array:
@@ -196,7 +197,7 @@ class Grammar:
             "bar": ~self.closing(s, xp)[:, None],
             "meter": ids("meter") != column("meter"),
             "program": xp.broadcast_to(column("tracks") < TRACKS, (len(s["tracks"]), v.size("program"))),
-            "track": (ids("track") < column("tracks")) & (xp.any(free, 2) | ("pedal" in v.index))
+            "track": (ids("track") < column("tracks")) & (some_free | ("pedal" in v.index))
             & (ids("track") != column("track"))
             & ((column("noted") == 0) | (ids("track") > column("track"))),
             "position": xp.where(first[:, None], ids("position") == 0,
@@ -215,7 +216,7 @@ class Grammar:
         for i, name in enumerate(self.controls):
             parts[name] = column("control") < i
         if self.infill:
-            for kind, ok in holes.allowed(s, xp.any(mine, 1), xp).items():
+            for kind, ok in holes.allowed(s, some_free, xp).items():
                 if kind in v.index:
                     parts[kind] = parts[kind] & ok if kind in parts else ok
         columns = []
@@ -228,17 +229,25 @@ class Grammar:
     def features(self, s: State, xp=np) -> dict[str, Array]:
         """{name: [B]} what the model is told at the id just written; values in range(feature_sizes[name])."""
         own = xp.arange(TRACKS) == s["track"][:, None]
-        last = xp.where(s["track"] >= 0, self._of_track(s, "last", own, xp), PITCHES)
         return {
             "phase": s["phase"],
             "position": s["position"] + 1,
             "bar": xp.where(s["bar"] < 0, BARS, s["bar"] % BARS),
             "meter": s["meter"] + 1,
             "track": s["track"] + 1,
-            "last": last,
+            "last": self._pitch(s, "last", own, xp),
             **{kind: s[kind] + (kind == "key") for kind in self.stated},
-            **({"filling": s["filling"]} if self.infill else {}),
+            **(self._between(s, own, xp) if self.infill else {}),
         }
+
+    def _between(self, s: State, own: Array, xp) -> dict[str, Array]:
+        """The features of an answer to a hole: that it is one, and the pitch behind it."""
+        behind = xp.where(s["filling"] == 1, self._pitch(s, "next", own, xp), PITCHES)
+        return {"filling": s["filling"], "next": behind}
+
+    def _pitch(self, s: State, register: str, own: Array, xp) -> Array:
+        """[B] a pitch of the track in force, PITCHES where there is no track or none of it."""
+        return xp.where(s["track"] >= 0, self._of_track(s, register, own, xp), PITCHES)
 
     def _of_track(self, s: State, register: str, own: Array, xp) -> Array:
         """[B] a per-track register read at the track in force (-1 where there is none)."""

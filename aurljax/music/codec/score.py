@@ -3,8 +3,8 @@
 A piece reads: start, controls, one `program` per track, then bars. A bar is `bar`, `meter` where it changes, a `hole` per
 masked track, and events by position: `position`, a new tempo (`coarse` `fine`), `key`, `chord`, then by track its `pedal`
 and notes by pitch. A note is `track` where it changes, `pitch`, `velocity` where the track's changes, `micro` where not
-zero, `long` for each 96 positions beyond, `duration`. Behind the last bar every hole is answered: `fill`, its notes by
-position, `filled`.
+zero, `long` for each 96 positions beyond, `duration`. Behind the last bar every bar with holes is answered: `fill`, the
+notes of its masked tracks as in any bar, `filled`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class ScoreCodec(Codec):
     @functools.cached_property
     def fingerprint(self) -> str:
         """16 hex digits; corpora of windows and checkpoints are bound to it."""
-        return self.vocabulary.fingerprint(codec=self.name, layout=2, **self.options)
+        return self.vocabulary.fingerprint(codec=self.name, layout=2 + self.infill, **self.options)
 
     # --- Score -> ids ----------------------------------------------------------------------------------------------
 
@@ -91,7 +91,8 @@ class ScoreCodec(Codec):
         """`Codec.encode`; with `holes`, the notes of those cells (bar of the piece, track) are answered at the end.
 
         A piece is as long as its last hole at least; empty bars at the end of a window with holes are left out. Pedals of
-        a masked track stay. ValueError: no `infill`, a hole outside the window or the tracks, more than 256."""
+        a masked track stay. ValueError: no `infill`, a hole outside the window or the tracks, more than 128
+        bars with holes."""
         layout, cells = self.layout(score), tuple(sorted({(int(b), int(t)) for b, t in holes}))
         if cells and not self.infill:
             raise ValueError("holes: this codec writes none; make it with infill=True")
@@ -165,8 +166,7 @@ class ScoreCodec(Codec):
         track = value[_last(index, kind == number["track"])]
         if self.infill and len(at["fill"]):
             which = np.cumsum(kind == number["fill"])
-            hole = at["hole"][which - 1]
-            bar, track = np.where(which > 0, bar[hole], bar), np.where(which > 0, value[hole], track)
+            bar = np.where(which > 0, np.unique(bar[at["hole"]])[which - 1], bar)
         place = np.zeros(len(ids), np.int64)
         place[at["position"]] = lines[bar[at["position"]]] + value[at["position"]]
         place = place[_last(index, kind == number["position"])]
@@ -238,7 +238,7 @@ class ScoreCodec(Codec):
         """The few rules `decode` leans on; the grammar knows them all."""
         n = self.vocabulary.index
         if self.infill:
-            _check_fills(at)
+            _check_fills(at, np.cumsum(kind == n["bar"]))
         begins = np.isin(kind[:1], [n["start"], n["continue"]])
         if not len(kind) or not begins[0]:
             raise CodecError("a sequence of ids must begin with `start` or `continue`")
@@ -260,8 +260,7 @@ class ScoreCodec(Codec):
             ("position", "pitch"),
             ("track", "pitch"),
         ):
-            opened = np.concatenate([at[need], at["fill"]]) if need == "track" and self.infill else at[need]
-            if len(at[by]) and (not len(opened) or (need != "meter" and opened[0] > at[by][0])):
+            if len(at[by]) and (not len(at[need]) or (need != "meter" and at[need][0] > at[by][0])):
                 raise CodecError(f"`{by}` stands before any `{need}`")
         if len(at["coarse"]) != len(at["fine"]):
             raise CodecError("a `coarse` tempo lacks its `fine` part")
@@ -311,14 +310,18 @@ def _symbol(chord: int) -> str:
     return f"{chords.ROOTS[root]}:{chords.QUALITIES[quality]}"
 
 
-def _check_fills(at: dict[str, np.ndarray]) -> None:
-    """Answers come in pairs of `fill` and `filled`, behind the bars, no more than there are holes."""
+def _check_fills(at: dict[str, np.ndarray], bar: np.ndarray) -> None:
+    """Answers come in pairs of `fill` and `filled`, behind the bars, no more than there are bars with holes, and name the
+    track of their first note. `bar` [T]: how many bars have begun."""
     fill, filled = at["fill"], at["filled"]
-    late = [at[k][-1] for k in ("bar", "hole", "track") if len(at[k])]
+    late = [at[k][-1] for k in ("bar", "hole") if len(at[k])]
     paired = len(fill) - 1 <= len(filled) <= len(fill)
     if not paired or (fill[: len(filled)] > filled).any() or (fill[1:] < filled[: len(fill) - 1]).any():
         raise CodecError("every `fill` must end in a `filled` before the next one")
-    if len(fill) > len(at["hole"]):
-        raise CodecError(f"{len(fill)} `fill` answer {len(at['hole'])} holes")
+    if len(fill) > (count := len(np.unique(bar[at["hole"]]))):
+        raise CodecError(f"{len(fill)} `fill` answer {count} bars with holes")
     if len(fill) and max(late, default=-1) > fill[0]:
-        raise CodecError("after the first `fill` no bar, hole or track can stand")
+        raise CodecError("after the first `fill` no bar or hole can stand")
+    track, pitch = (np.append(at[k], len(bar))[np.searchsorted(at[k], fill)] for k in ("track", "pitch"))
+    if ((pitch < track) & (pitch < np.append(fill[1:], len(bar))[: len(fill)])).any():
+        raise CodecError("after a `fill` the first note must name its `track`")

@@ -28,13 +28,13 @@ def bars(codec: ScoreCodec, layout: Layout, a: int, b: int, cells: Cells = ()) -
     if not cells:
         return _piece(codec, layout, a, b, note, _note_rows(codec, note, begin), cells)
     lines = layout.lines[a:b]
-    hole = _holes(note, lines, a, len(layout.tracks), cells)
+    hole, count = _holes(note, lines, a, len(layout.tracks), cells)
     order = np.argsort(hole, kind="stable")  # as they are written: the notes of no hole first
     note, hole = {k: c[order] for k, c in note.items()}, hole[order]
     rows, free = _note_rows(codec, note, begin), np.count_nonzero(hole < 0)
     piece = _piece(codec, layout, a, b, {k: c[:free] for k, c in note.items()}, rows[:free], cells)
-    fills = _fills(codec.vocabulary, note["at"][free:], hole[free:], rows[free:], lines, len(cells))
-    return np.append(piece, fills)
+    answers = {k: c[free:] for k, c in note.items()}
+    return np.append(piece, _fills(codec.vocabulary, answers, hole[free:], rows[free:], lines, count))
 
 
 def _piece(codec: ScoreCodec, layout: Layout, a: int, b: int, note: Note, rows: np.ndarray, cells: Cells) -> np.ndarray:
@@ -83,9 +83,11 @@ def _events(codec: ScoreCodec, layout: Layout, begin: int, stop: int, note: Note
     return at[order], rows
 
 
-def _fills(v: Vocabulary, at: np.ndarray, hole: np.ndarray, rows: np.ndarray, lines: np.ndarray, count: int):
-    """Ids that answer `count` holes with the notes [N] of each, in their order."""
-    rows[:, 0] = _positions(v, at + (hole << 40), at, lines)
+def _fills(v: Vocabulary, note: Note, hole: np.ndarray, rows: np.ndarray, lines: np.ndarray, count: int):
+    """Ids that answer `count` bars with the notes [N] of their holes, in their order."""
+    rows[:, 0] = _positions(v, note["at"] + (hole << 40), note["at"], lines)
+    new = np.diff(note["track"] + (hole << 8), prepend=-1) != 0
+    rows[new, 1] = v.id("track") + note["track"][new]
     number = np.arange(count)
     ends = np.concatenate([_rows({0: np.full(count, v.id(kind))}) for kind in ("fill", "filled")])
     order = np.argsort(np.concatenate([3 * number, 3 * number + 2, 3 * hole + 1]), kind="stable")
@@ -133,16 +135,18 @@ def _changes(value: np.ndarray, group: np.ndarray) -> np.ndarray:
     return out
 
 
-def _holes(note: Note, lines: np.ndarray, a: int, tracks: int, cells: Cells) -> np.ndarray:
-    """[N] the number of the hole that each note lies in, -1: none. ValueError for cells that are not of the window."""
-    if len(cells) > MOST:
-        raise ValueError(f"{len(cells)} holes are more than {MOST}")
+def _holes(note: Note, lines: np.ndarray, a: int, tracks: int, cells: Cells) -> tuple[np.ndarray, int]:
+    """([N] the number, among the bars with holes, of the one in whose hole each note lies, -1: none; how many bars there
+    are). ValueError for cells that are not of the window."""
     for bar, track in cells:
         if not (a <= bar < a + len(lines) and 0 <= track < tracks):
             raise ValueError(f"hole ({bar}, {track}): bars are {a}..{a + len(lines) - 1} here, tracks 0..{tracks - 1}")
+    bar, of_cell = np.unique([bar for bar, _ in cells], return_inverse=True)
+    if len(bar) > MOST:
+        raise ValueError(f"{len(bar)} bars with holes are more than {MOST}")
     number = np.full((len(lines), tracks), -1)
-    number[tuple(np.subtract(cells, (a, 0)).T)] = np.arange(len(cells))
-    return number[np.searchsorted(lines, note["at"], "right") - 1, note["track"]]
+    number[tuple(np.subtract(cells, (a, 0)).T)] = of_cell
+    return number[np.searchsorted(lines, note["at"], "right") - 1, note["track"]], len(bar)
 
 
 def _in_force(table: np.ndarray, begin: int, stop: int) -> np.ndarray:
