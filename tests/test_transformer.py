@@ -25,7 +25,9 @@ CONFIG = DECODER.config(
 )
 PITCHED = replace(CONFIG, features=(*CONFIG.features, ("last", 25), ("above", 25)), pitch_ids=(5, 24),
                   pitch_features=("last", "above"))  # fmt: skip
-EVERY = replace(PITCHED, window=10, rotary_pitch=0.5, rotary_values=True, interval_head=True)
+TIMED = replace(CONFIG, features=(*CONFIG.features, ("elapsed", 0)), rotary_time=0.5)
+EVERY = replace(PITCHED, features=(*PITCHED.features, ("elapsed", 0)), d_model=64, window=10, rotary_pitch=0.5,
+                rotary_time=0.25, rotary_values=True, interval_head=True)  # fmt: skip
 ROWS, T = 8, 24
 
 
@@ -49,6 +51,7 @@ def pack(lengths=(T,), seed=0, rows=ROWS):
         return np.tile(x.astype(dtype), (rows, 1))
 
     features = {name: rng.integers(0, size, (rows, T)).astype(np.int32) for name, size in PITCHED.features}
+    features["elapsed"] = np.sort(rng.integers(0, 400, (rows, T)).astype(np.int32))
     return Batch(
         ids[:, :-1].astype(np.int32),
         ids[:, 1:].astype(np.int32),
@@ -285,6 +288,18 @@ def test_what_is_reckoned_in_intervals_is_the_same_in_every_key(change, single):
     assert np.abs(low - forward(config, weights, music(0, seed=1))).max() > 1e-3
 
 
+def test_what_time_turns_depends_on_differences_of_time_alone(single):
+    """Half of the pairs turned by time: shifted in time all stays, stretched it does not."""
+    weights, batch = create(TIMED), pack()
+
+    def at(times):
+        return forward(TIMED, weights, batch._replace(features=batch.features | {"elapsed": times.astype(np.int32)}))
+
+    elapsed = batch.features["elapsed"]
+    np.testing.assert_allclose(at(elapsed), at(elapsed + 5000), atol=5e-4)
+    assert np.abs(at(elapsed) - at(elapsed * 2)).max() > 1e-2
+
+
 def test_the_interval_head_scores_intervals():
     rng = np.random.default_rng(0)
     w, h = rng.normal(size=(6, 2, 2 * 20 + 1)).astype("f"), rng.normal(size=(2, 5, 6)).astype("f")
@@ -386,7 +401,7 @@ def test_every_mesh_computes_the_same(shape):
 
 
 @pytest.mark.parametrize("model", [CONFIG, EVERY],
-                         ids=["plain", "pitched"])  # fmt: skip
+                         ids=["plain", "every"])  # fmt: skip
 @pytest.mark.parametrize("rows", [1, ROWS])
 def test_cached_decoding_is_the_full_forward(rows, model, mesh):
     """Left-padded prompts of uneven lengths, prefilled, then one token at a time through a cache that grows."""
@@ -468,6 +483,9 @@ def test_cross_entropy_is_minus_the_log_probability():
         (dict(input_dropout=-0.1), "input_dropout = -0.1"),
         (dict(rotary_pitch=0.5), "rotary_pitch: this codec tells of no pitches"),
         (dict(interval_head=True), "interval_head: this codec tells of no pitches"),
+        (dict(rotary_time=0.5), "rotary_time: this codec tells no musical time"),
+        (dict(rotary_time=1.0), "rotary_time = 1.0"),
+        (dict(rotary_time=0.5, rotary_pitch=0.5), "rotary_time \\+ rotary_pitch = 1: must be below 1"),
         (dict(layers=0), "layers = 0"),
         (dict(window=1), "window = 1: must be at least 2 slots, or 0 for all"),
         (dict(vocab=1), "vocab = 1"),

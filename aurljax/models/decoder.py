@@ -19,10 +19,13 @@ from aurljax.models.layers import dropout, linear
 from aurljax.params import Param, Tree, is_param
 from aurljax.terms import PLAIN, Terms
 
+ELAPSED = "elapsed"  # the feature by which `rotary_time` turns, in steps of 24 a quarter
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig(transformer.BodyConfig):
-    """vocab: ids; features: (name, size) of each per-token feature, whose embedding is added to the token's.
+    """vocab: ids; features: (name, size) of each per-token feature, whose embedding is added to the token's; a size of 0
+    is that of a number without end, such as the time elapsed, and has no embedding.
 
     pitch_ids: the id of pitch 0 and how many there are; pitch_features: features to reckon the next pitch from.
     interval_head: score pitches by their intervals from those, too; what it learns in one key serves all.
@@ -46,6 +49,10 @@ class DecoderConfig(transformer.BodyConfig):
             raise UserError(f"model config: vocab = {self.vocab}: must be at least 2")
         if not 0 <= self.input_dropout < 1:
             raise UserError(f"model config: input_dropout = {self.input_dropout}: must be at least 0 and below 1")
+        if self.rotary_time and ELAPSED not in dict(self.features):
+            raise UserError(
+                "model config: rotary_time: this codec tells no musical time; set rotary_time=0.0 or choose the codec score"
+            )
         for field in ("interval_head", "rotary_pitch"):
             if getattr(self, field) and not self.pitch_features:
                 raise UserError(f"model config: {field}: this codec tells of no pitches to reckon from; set "
@@ -55,7 +62,7 @@ class DecoderConfig(transformer.BodyConfig):
 def spec(c: DecoderConfig) -> Tree:
     """Declare every weight."""
     scale = c.d_model**-0.5
-    table = {"tokens": c.vocab, **{f"feature_{name}": size for name, size in c.features}}
+    table = {"tokens": c.vocab, **{f"feature_{name}": size for name, size in c.features if size}}
     tree = {
         "embed": {name: Param((size, c.d_model), ("vocab", "embed"), scale=scale) for name, size in table.items()},
         "body": transformer.spec(c),
@@ -85,7 +92,8 @@ def apply(
     key, first = (None, None) if key is None else jax.random.split(key)
     h = _embedded(c, params["embed"], inputs, first)
     mask, pitches = Mask(segments=inputs.segments, window=c.window), _pitches(c, inputs)
-    h, cache = transformer.body(c, params["body"], h, inputs.positions, mask, cache, key, pitches)
+    times = inputs.features.get(ELAPSED)
+    h, cache = transformer.body(c, params["body"], h, inputs.positions, mask, cache, key, pitches, times)
     head = params["embed"]["tokens"].T if c.tie_embeddings else params["head"]
     logits = linear(h, head, ("batch", None, "vocab"), c.dtype, "float32")
     if c.interval_head:
@@ -95,7 +103,8 @@ def apply(
 
 def _embedded(c: DecoderConfig, tables: Tree, inputs: Inputs, key: jax.Array | None) -> jax.Array:
     """[B, T, d] the sum of the embeddings of an id and its features."""
-    named, h = {"tokens": inputs.tokens} | {f"feature_{name}": inputs.features[name] for name, _ in c.features}, None
+    named, h = {"tokens": inputs.tokens}, None
+    named |= {f"feature_{name}": inputs.features[name] for name, size in c.features if size}
     if not c.pitch_inputs:
         first, count = c.pitch_ids
         lowest = {"tokens": first} | dict.fromkeys((f"feature_{name}" for name in c.pitch_features), 0)

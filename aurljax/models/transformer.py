@@ -24,6 +24,7 @@ from aurljax.params import Param, Tree
 
 STREAM = ("batch", None, None)
 BASES = 2  # how many of the pitches to reckon from turn queries: the first ones
+HALF, WIDEST = 12, 256  # steps of 24 a quarter: pairs that time turns have periods of half a quarter to 128 quarters
 Pitches = tuple[jax.Array, jax.Array]  # [B, T, 1] of the ids and [B, T, F] to reckon the next ones from; -1: none
 
 
@@ -32,6 +33,7 @@ class BodyConfig:
     """Sizes and ways of computing. dtype: of matrix operands; parameters are float32. attention: a backend or "auto".
     window: slots that a query sees, its own and those before it (0: all); then pieces may be generated of any length.
     rope_period, rope_theta: pairs are turned with periods from `rope_period` slots to so many times `rope_theta`.
+    rotary_time: share of each head's pairs that musical time turns, not positions, where the codec tells it.
     rotary_pitch: share of each head's pairs that pitches turn, not positions; rotary_values: values too, and back where
     they are read, so that a head can tell how often each interval was heard. layer_dropout: share of the blocks' outputs
     left out, by row, the last block's; of the first ones less (Huang et al. 2016)."""
@@ -49,6 +51,7 @@ class BodyConfig:
     dropout: float = 0.0
     rope_theta: float = 10_000.0
     rope_period: float = 2 * math.pi
+    rotary_time: float = 0.0
     rotary_pitch: float = 0.0
     rotary_values: bool = False
     layer_dropout: float = 0.0
@@ -68,12 +71,14 @@ class BodyConfig:
         _require(self.dtype in DTYPES, f"dtype = {self.dtype!r}: choose one of {', '.join(DTYPES)}")
         known = ("auto", *BACKENDS)
         _require(self.attention in known, f"attention = {self.attention!r}: choose one of {', '.join(known)}")
-        for field in ("dropout", "layer_dropout", "rotary_pitch"):
+        for field in ("dropout", "layer_dropout", "rotary_pitch", "rotary_time"):
             value = getattr(self, field)
             _require(0 <= value < 1, f"{field} = {value}: must be at least 0 and below 1")
         _require(self.window == 0 or self.window > 1, f"window = {self.window}: must be at least 2 slots, or 0 for all")
         _require(self.rope_theta > 1, f"rope_theta = {self.rope_theta}: must be above 1")
         _require(bool(self.rotary_pitch) or not self.rotary_values, "rotary_values: set rotary_pitch too, such as 0.5")
+        shared = self.rotary_time + self.rotary_pitch
+        _require(shared < 1, f"rotary_time + rotary_pitch = {shared:g}: must be below 1, some pairs are left to positions")
         _require(self.rope_period >= 2, f"rope_period = {self.rope_period}: must be at least 2 slots")
 
     @property
@@ -85,6 +90,11 @@ class BodyConfig:
     def pitch_pairs(self) -> int:
         """How many pairs of each head pitches turn; at least one is left to positions."""
         return min(round(self.rotary_pitch * (self.head_width // 2)), self.head_width // 2 - 1)
+
+    @property
+    def time_pairs(self) -> int:
+        """How many pairs of each head time turns; at least one is left to positions."""
+        return min(round(self.rotary_time * (self.head_width // 2)), self.head_width // 2 - 1 - self.pitch_pairs)
 
 
 def _require(holds: bool, sentence: str) -> None:
@@ -121,15 +131,17 @@ def body(
     cache: Cache | None = None,
     key: jax.Array | None = None,
     pitches: Pitches | None = None,
+    times: jax.Array | None = None,
 ) -> tuple[jax.Array, Cache | None]:
     """Embeddings h [B, T, d] -> normed outputs [B, T, d] and the cache with T more slots.
 
     With a cache, positions and mask follow from its index and start. A key turns dropout on. `pitches` are read if
-    `rotary_pitch` is set: keys are turned by those of the ids, queries by those to reckon from.
+    `rotary_pitch` is set: keys are turned by those of the ids, queries by those to reckon from. `times` [B, T], in steps
+    of 24 a quarter, are read if `rotary_time` is.
     """
     if cache is not None:
         positions = cache.index + jnp.arange(h.shape[1]) - cache.start[:, None]
-    turns = _turns(c, positions, pitches)
+    turns = _turns(c, positions, pitches, times)
     h = h.astype(carrier(c.dtype))
 
     def block(h, w, number):
@@ -150,9 +162,11 @@ def body(
     return norm(h, params["norm"]), cache
 
 
-def _turns(c: BodyConfig, positions: jax.Array, pitches: Pitches | None) -> Turns:
-    n = c.pitch_pairs
-    of_slot = rotary(positions, c.head_width - 2 * n, c.rope_theta, c.rope_period)
+def _turns(c: BodyConfig, positions: jax.Array, pitches: Pitches | None, times: jax.Array | None) -> Turns:
+    n, of_time = c.pitch_pairs, c.time_pairs
+    of_slot = rotary(positions, c.head_width - 2 * (n + of_time), c.rope_theta, c.rope_period)
+    if of_time:
+        of_slot = join(of_slot, rotary(times, 2 * of_time, WIDEST, HALF))
     if not n:
         return Turns(of_slot, of_slot)
     keys, queries = pitches[0], pitches[1][..., :BASES]

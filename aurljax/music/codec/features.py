@@ -31,13 +31,15 @@ def of_score(grammar: Grammar, ids: np.ndarray) -> dict[str, np.ndarray]:
     if grammar.infill and is_["fill"].any():
         first = int(np.argmax(is_["fill"]))
         bar, meter, line = _filled(is_, bar, meter)
+    position = latest(is_["position"] | line, np.where(is_["position"], value + 1, 0), 0)
     out = {
         "phase": phase,
-        "position": latest(is_["position"] | line, np.where(is_["position"], value + 1, 0), 0),
+        "position": position,
         "bar": np.where(bar < 0, BARS, bar % BARS),
         "meter": meter,
         "track": track + 1,
         "last": _last_pitch(track, bar, is_["pitch"], value, first),
+        "elapsed": _line(grammar, is_["bar"], bar, meter) + np.maximum(position - 1, 0),
     }
     for name in grammar.stated:
         stated = name == "key"
@@ -47,6 +49,13 @@ def of_score(grammar: Grammar, ids: np.ndarray) -> dict[str, np.ndarray]:
         out["filling"] = filling
         out["next"] = np.where(filling == 1, _next_pitch(track, bar, is_["pitch"], value, first), PITCHES)
     return {name: x.astype(np.int32) for name, x in out.items()}
+
+
+def _line(grammar: Grammar, begins: np.ndarray, bar: np.ndarray, meter: np.ndarray) -> np.ndarray:
+    """[T] position of the bar line, from the first one."""
+    before_next = np.flatnonzero(begins)[1:] - 1  # the last id of each bar but the last knows its meter
+    lines = np.append(0, np.cumsum(grammar.bar_lengths[meter[before_next] - 1]))
+    return lines[np.maximum(bar, 0)]
 
 
 def _phases(grammar: Grammar, kind: np.ndarray, is_: dict[str, np.ndarray], bar: np.ndarray) -> np.ndarray:

@@ -58,6 +58,7 @@ class Grammar:
             "meter": v.size("meter") + 1,
             "track": TRACKS + 1,
             "last": PITCHES + 1,
+            "elapsed": 0,
             **{kind: v.size(kind) + (kind == "key") for kind in self.stated},
             **({"filling": 2, "next": PITCHES + 1} if self.infill else {}),
         }
@@ -76,6 +77,7 @@ class Grammar:
             "tracks": zero,
             "bar": none,
             "bar_length": zero,
+            "line": zero,  # position of the bar line, from the first one
             "meter": none,
             "position": none,
             "coarse": none,
@@ -113,6 +115,7 @@ class Grammar:
         shift = xp.where(line, s["bar_length"], 0)
         here = xp.maximum(s["position"], 0)
         moved = on("position", v - here, on("bar", s["bar_length"] - here, 0))
+        s = s | {"line": s["line"] + shift}
         if self.infill:
             s, shift = holes.enter(s, is_, v, lengths, xp)
             moved, line = xp.where(s["filling"] == 1, 0, moved), line | is_["fill"]
@@ -236,6 +239,7 @@ class Grammar:
             "meter": s["meter"] + 1,
             "track": s["track"] + 1,
             "last": self._pitch(s, "last", own, xp),
+            "elapsed": s["line"] + xp.maximum(s["position"], 0),
             **{kind: s[kind] + (kind == "key") for kind in self.stated},
             **(self._between(s, own, xp) if self.infill else {}),
         }

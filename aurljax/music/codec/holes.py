@@ -31,7 +31,6 @@ def init(zero: Array, xp) -> State:
         "filling": zero,  # whether one is being filled
         "masked": zero,  # bits of the tracks that are left out in this bar, or are filled in
         "since": zero,  # bits of the tracks that were left out in a bar after their last pitch
-        "line": zero,  # position of the bar line, from the first one
         "next": xp.full((len(zero), TRACKS), PITCHES, xp.int16),  # the first pitch of each track behind the bar filled
     }  # fmt: skip
 
@@ -43,20 +42,19 @@ def enter(s: State, is_: dict[str, Array], value: Array, bar_lengths: Array, xp)
     the first answer may begin whatever is sounding, those of later ones know what the answers before have struck.
     """
     bar, hole, fill = is_["bar"], is_["hole"], is_["fill"]
-    line = s["line"] + xp.where(bar, s["bar_length"], 0)
-    s = _noted(s | {"line": line, "masked": xp.where(bar, 0, s["masked"])}, is_, value, xp)
+    s = _noted(s | {"masked": xp.where(bar, 0, s["masked"])}, is_, value, xp)
     mine = xp.arange(MOST) == s["filled"][:, None]
     of_bar = {name: xp.sum(xp.where(mine, s[f"hole_{name}"], 0), 1).astype(xp.int32) for name in BAR}
     last, after = (xp.sum(xp.where(mine[:, :, None], s[f"hole_{name}"], 0), 1).astype(xp.int16) for name in SIDES)
     answered = (of_bar["since"][:, None] >> xp.arange(TRACKS) & 1) == 1  # its last pitch is that of an answer
-    forgotten = xp.where(s["filled"] == 0, 2**14, of_bar["line"] - line)
+    forgotten = xp.where(s["filled"] == 0, 2**14, of_bar["line"] - s["line"])
     moved = xp.where(bar, s["bar_length"], xp.where(fill, forgotten, 0))
     entered = {
         "holes": s["holes"] + (hole & (s["masked"] == 0)),
         "filled": s["filled"] + is_["filled"],
         "filling": xp.where(fill, 1, xp.where(is_["filled"], 0, s["filling"])),
         "masked": xp.where(fill, of_bar["tracks"], xp.where(hole, s["masked"] | _bit(value, xp), s["masked"])),
-        "line": xp.where(fill, of_bar["line"], line),
+        "line": xp.where(fill, of_bar["line"], s["line"]),
         "next": xp.where(fill[:, None], after, s["next"]),
         "last": xp.where(fill[:, None] & ~answered, last, s["last"]),
         "bar": xp.where(fill, of_bar["bar"], s["bar"]),
