@@ -128,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--checkpoint", required=True, metavar="DIR", help="a run's workdir or one of its checkpoints")
     c.add_argument("--corpus", required=True, metavar="CORPUS")
     c.add_argument("--split", default="valid", help="train, valid or test (valid)")
+    c.add_argument("--infill", action="store_true", help="measure how well it fills in bars of each piece instead")
     c.add_argument("--json", action="store_true", help="print one line of JSON")
 
     c = command(run.plan, "tell what a run needs of memory and work, without data or accelerator")

@@ -287,22 +287,39 @@ def _check(corpus, paths: list[Path], scores: list) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Checkpoint and corpus -> likelihood."""
+    """Checkpoint and corpus -> likelihood, of pieces or of bars that are filled in."""
     import aurljax
-    from aurljax.evaluate import likelihood
+    from aurljax.evaluate import infilling, likelihood
     from aurljax.records.progress import Counter
 
     corpus = aurljax.Corpus(args.corpus)
     chosen = corpus.split(args.split)
     model = aurljax.load_model(args.checkpoint)
+    measure = infilling.of_scores if args.infill else likelihood.of_scores
     with Counter("pieces") as counter:
-        found = likelihood.of_scores(
-            model, (corpus[i] for i in chosen), lambda done: counter.update(done, len(chosen))
+        found = measure(
+            model, (corpus[i] for i in chosen), progress=lambda done: counter.update(done, len(chosen))
         ).summary()
     if args.json:
         print(json.dumps(found))
-        return
-    print(f"{found['pieces']} pieces of {args.split}: {found['ids']:,} ids, {found['notes']:,} notes, "
+    elif args.infill:
+        _print_infilling(found, args.split, len(chosen))
+    else:
+        _print_likelihood(found, args.split)
+
+
+def _print_infilling(found: dict[str, float], split: str, pieces: int) -> None:
+    print(f"{found['pieces']} pieces of {split}, a run of bars masked in each: {found['notes']:,} notes")
+    if short := pieces - found["pieces"]:
+        print(f"{short} others are left out: too short, or longer than the context with their answers")
+    print(f"{'':24}nats per note")
+    for name, label in (("both", "both sides given"), ("left", "the left side alone"),
+                        ("written_on", "written on, no holes")):  # fmt: skip
+        print(f"{label:24}{found[name + '_nats_per_note']:13.4f}")
+
+
+def _print_likelihood(found: dict[str, float], split: str) -> None:
+    print(f"{found['pieces']} pieces of {split}: {found['ids']:,} ids, {found['notes']:,} notes, "
           f"{found['seconds']:,.0f} s")  # fmt: skip
     print(f"{'':18}{'raw':>10}{'within the grammar':>22}")
     for name, label in (("nats_per_id", "nats per id"), ("nats_per_note", "nats per note"),

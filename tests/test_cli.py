@@ -12,6 +12,7 @@ from scores import random_score, tune
 
 import aurljax
 from aurljax.cli import main
+from aurljax.evaluate import infilling
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "configs/tiny.py")
@@ -70,6 +71,19 @@ def test_evaluate(home, capsys):
     corpus = aurljax.Corpus(home / "corpus")
     nats = sum(model.score(corpus[i]) for i in corpus.split("valid"))
     assert nats == pytest.approx(found["nats_per_id"] * found["ids"], rel=1e-5)
+
+
+def test_evaluate_what_the_bars_behind_are_worth(home, capsys):
+    flags = ["evaluate", "--checkpoint", str(home / "run"), "--corpus", str(home / "corpus"), "--infill"]
+    assert main([*flags, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    corpus = aurljax.Corpus(home / "corpus")
+    scores = [corpus[i] for i in corpus.split("valid")]
+    assert found == infilling.of_scores(aurljax.load_model(home / "run"), scores).summary() and found["notes"] > 0
+    assert main(flags) == 0
+    told = capsys.readouterr().out
+    assert f"{found['pieces']} pieces of valid" in told and f"{found['left_nats_per_note']:.4f}" in told
+    assert ("left out" in told) == (found["pieces"] < len(scores))
 
 
 def test_training_again_goes_on(home, tmp_path, capsys):

@@ -87,7 +87,7 @@ def test_the_whole_way_with_a_tiny_model(tmp_path, monkeypatch, capsys):
     arguments = ["--out", str(tmp_path / "demo"), "--samples", "2", *(f"--config.{k}={v}" for k, v in tiny.items())]
     assert demo.main(arguments) == 0
     first = capsys.readouterr().out
-    assert "3 of 3" in first and (tmp_path / "demo" / "summary.html").stat().st_size > 10_000
+    assert "4 of 4" in first and "harmonised" in first and (tmp_path / "demo" / "summary.html").stat().st_size > 10_000
     made = {p: p.stat().st_mtime_ns for p in (tmp_path / "demo").rglob("*.mid")}
     assert len(made) > 50
     assert demo.main(arguments) == 0  # nothing is done twice

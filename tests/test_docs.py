@@ -28,8 +28,6 @@ def folder(home, tmp_path_factory):
     (folder / "demo").mkdir()
     for name in ("midi", "corpus", "run"):
         (folder / "demo" / name).symlink_to(home / name)
-    (folder / "runs").mkdir()
-    (folder / "runs/infill").symlink_to(home / "run")
     tune(1, bars=1).replace(names=("Melody", "Bass")).save_midi(folder / "piece.mid")
     return folder
 

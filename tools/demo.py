@@ -158,8 +158,8 @@ def evaluate(experiment, out: Path) -> dict[str, Any]:
 
 
 def generate(out: Path, count: int) -> list[dict[str, Any]]:
-    """New chorales and the continuation of one that was held out, written to samples/ and to player.html; what there is
-    to say of each."""
+    """New chorales, and one that was held out continued and harmonised anew, written to samples/ and to player.html; what
+    there is to say of each."""
     import aurljax
     from aurljax.evaluate.copied import Index
     from aurljax.export import player
@@ -177,11 +177,23 @@ def generate(out: Path, count: int) -> list[dict[str, Any]]:
     name = Path(corpus.pieces[held].id).stem
     title = f"{name.replace('bwv', 'BWV ')}, its first {given} bars and {new} new ones"
     pieces.append(player.Piece(f"{name}-continued", score, player.given(score, opening), title))
+    pieces += harmonised(model, corpus[held], name)
     index, folder = Index.of(corpus), out / "samples"
     folder.mkdir(exist_ok=True)
     made = [sample(index, folder / piece.name, piece) for piece in pieces]
     player.write([dataclasses.replace(piece, name=f"{piece.name}.mid") for piece in pieces], out / "player.html")
     return made
+
+
+def harmonised(model, score, name: str) -> list:
+    """The melody of a chorale with three new voices below it; nothing where the model was not trained to fill in."""
+    from aurljax.export import player
+
+    if "hole" not in model.codec.vocabulary.index:
+        return []
+    (new,) = model.accompany(score, given=[0], seed=1, min_p=0.02)
+    title = f"{name.replace('bwv', 'BWV ')}, its melody and three new voices"
+    return [player.Piece(f"{name}-harmonised", named(new), new.track == 0, title)]
 
 
 def named(score):

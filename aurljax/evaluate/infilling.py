@@ -9,7 +9,7 @@ note.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,18 +42,26 @@ class Infilling:
         return {"pieces": self.pieces, "notes": self.notes, **{f"{k}_nats_per_note": v for k, v in per.items()}}
 
 
-def of_scores(model: Model, scores: Iterable[Score], most: float = 0.5, seed: int = 0) -> Infilling:
+def of_scores(
+    model: Model,
+    scores: Iterable[Score],
+    most: float = 0.5,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Infilling:
     """Measures pieces that the context holds with a hole of up to the share `most` of their bars, which neither begins nor
-    ends the piece; others are left out. UserError: a model that cannot fill in."""
+    ends the piece; others are left out. `progress` hears of the pieces done. UserError: a model that cannot fill in."""
     check(model)
-    rows, notes, pieces = [], 0, 0
+    asked, total, nats = [], 0, np.zeros(3)
     for i, score in enumerate(scores):
-        found = questions(model, score, most, (seed, order.HOLES, i))
-        if found is not None:
-            pieces, notes = pieces + 1, notes + found[1]
-            rows += found[0]
-    nats = np.array(list(_nats(model, rows)), np.float64).reshape(-1, 3)
-    return Infilling(pieces, notes, *nats.sum(0).tolist())
+        if (found := questions(model, score, most, (seed, order.HOLES, i))) is not None:
+            asked.append(found)
+        total = i + 1
+    for done in range(0, len(asked), likelihood.ROWS):
+        rows = [row for found, _ in asked[done : done + likelihood.ROWS] for row in found]
+        nats += np.reshape(list(_nats(model, rows)), (-1, 3)).sum(0)
+        progress(total if done + likelihood.ROWS >= len(asked) else done + likelihood.ROWS)
+    return Infilling(len(asked), sum(notes for _, notes in asked), *nats.tolist())
 
 
 def questions(model: Model, score: Score, most: float, key: tuple[int, ...]) -> tuple[list[Row], int] | None:
