@@ -337,8 +337,8 @@ def test_voices_keep_to_what_is_asked(options):
         score.check()
         assert keeping.keeps_key(score, MAJOR, 0.1) and keeping.keeps_range(score, 55, 70)
         assert keeping.keeps_tempo(score, 88, 100) and keeping.keeps_meter(score, {(3, 4)})
-    with pytest.raises(UserError, match="it can keep Key, Meter, Range, Tempo"):
-        c.registers(codec, [c.Polyphony(4)], 1)
+    with pytest.raises(UserError, match="it can keep Chords, Density, Exact, Key, Longest, Meter, Polyphony, Range, Tempo"):
+        c.registers(codec, [c.Programs((0,))], 1)
 
 
 # --- ends, prices, contradictions ---------------------------------------------------------------------------------------

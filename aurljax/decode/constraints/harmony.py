@@ -14,7 +14,6 @@ from aurljax.errors import UserError
 from aurljax.music import chords
 from aurljax.music.codec import Codec
 from aurljax.music.codec.markings import CHORDS, KEYS, NO_CHORD
-from aurljax.music.codec.phases import INDEX
 
 SCALES = {
     "major": (0, 2, 4, 5, 7, 9, 11),
@@ -111,6 +110,7 @@ class Chords(Constraint):
     for the bar before once more, N.C. for anything; the changes repeat, and begin with the first new bar."""
 
     changes: str
+    codecs = ("score", "voices")
 
     def __str__(self) -> str:
         return f"chords {self.changes}"
@@ -155,12 +155,18 @@ class Chords(Constraint):
         count = len(self.table)
         padded = np.zeros((-(-count // BARS) * BARS, self.table.shape[1]), np.int32)
         padded[:count] = self.table
-        return {"changes": padded, "cycle": np.int32(count), "changes_from": np.int32(2**30)}
+        opened = codec.grammar.phase.bar  # after the `bar` of a bar with nothing in it
+        return {
+            "changes": padded,
+            "cycle": np.int32(count),
+            "changes_from": np.int32(2**30),
+            "opened": np.int32(opened),
+        }
 
     @staticmethod
     def begin(s: State, r: State, xp) -> State:
         """The first new bar: the one that is open with nothing in it, or the next; where holes are filled, the first."""
-        start = s["bar"] + (s["phase"] != INDEX["bar"])
+        start = s["bar"] + (s["phase"] != r["opened"])
         if "holes" in s:
             start = xp.where(s["holes"] > 0, 0, start)
         return {"changes_from": start.astype(xp.int32)}

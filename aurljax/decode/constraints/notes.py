@@ -11,6 +11,7 @@ from aurljax.errors import UserError
 from aurljax.music.codec import Codec
 from aurljax.music.codec.grammar import DURATIONS, PITCHES, TRACKS, UNLIMITED
 from aurljax.music.codec.score_layout import DRUMS, GRID, LONG
+from aurljax.music.codec.voices import VoicesCodec
 
 SLOTS = 4  # registers of what sounds come in groups of so many, so that few shapes are compiled
 MOST = 64  # notes at once that can be counted
@@ -73,7 +74,8 @@ class Longest(Constraint):
     """No note lasts longer than so many quarters."""
 
     quarters: float
-    told = ("long", "duration")
+    told = ("long", "duration", "pitch", "hold")
+    codecs = ("score", "voices")
 
     def __str__(self) -> str:
         return f"longest {self.quarters:g}"
@@ -85,7 +87,19 @@ class Longest(Constraint):
             )
 
     def init(self, codec: Codec) -> State:
-        return {"longest": np.int32(int(self.quarters * GRID + 1e-6))}
+        if not isinstance(codec, VoicesCodec):
+            return {"longest": np.int32(int(self.quarters * GRID + 1e-6))}
+        if (frames := int(self.quarters * codec.grid + 1e-6)) < 1:
+            raise UserError(f"{self}: notes of this codec '{codec.name}' last 1/{codec.grid} of a quarter at least")
+        return {"longest": np.int32(frames), "held": np.zeros(codec.voices, np.int32)}
+
+    @staticmethod
+    def advance(step, xp) -> State:
+        """For how many frames the note of each voice sounds, where a note is written frame by frame."""
+        if "held" not in step.r:
+            return {}
+        on, held = step.goes_on[:, None], step.r["held"]
+        return {"held": xp.where(step.mine, step.begins[:, None] + on * (held + 1), held)}
 
     @staticmethod
     def longest(now, xp) -> Array:
@@ -94,10 +108,13 @@ class Longest(Constraint):
 
 @dataclasses.dataclass(frozen=True)
 class Polyphony(Constraint):
-    """At most so many notes sound at once, of all tracks: a register for each, of the position where it is free."""
+    """At most so many notes sound at once, of all tracks. Where their lengths are known, there is a register for each, of
+    the position where it is free."""
 
     notes: int
     blind = True
+    told = ("pitch", "hold")
+    codecs = ("score", "voices")
 
     def __str__(self) -> str:
         return f"polyphony {self.notes}"
@@ -114,10 +131,12 @@ class Polyphony(Constraint):
         return slots
 
     def init(self, codec: Codec) -> State:
-        return {"sounding": self.slots}
+        return {"sounding": self.slots} if codec.name == "score" else {"at_once": np.int32(self.notes)}
 
     @staticmethod
     def advance(step, xp) -> State:
+        if "sounding" not in step.r:
+            return {}
         own = xp.ones((1, 1), bool)
         return {"sounding": _taken(step.r["sounding"][:, None], own, step, xp)[:, 0]}
 
@@ -128,10 +147,11 @@ class Polyphony(Constraint):
 
 @dataclasses.dataclass(frozen=True)
 class TrackPolyphony(Constraint):
-    """At most so many notes of a track sound at once; drums too."""
+    """At most so many notes of a track sound at once; drums too. A voice of `voices` never has more than one."""
 
     notes: int
     blind = True
+    codecs = ("score", "voices")
 
     def __str__(self) -> str:
         return f"track polyphony {self.notes}"
@@ -141,10 +161,12 @@ class TrackPolyphony(Constraint):
             raise UserError(f"track polyphony: {self.notes} notes at once must be 1..{MOST}")
 
     def init(self, codec: Codec) -> State:
-        return {"sounding_of": np.tile(Polyphony(self.notes).slots, (TRACKS, 1))}
+        return {"sounding_of": np.tile(Polyphony(self.notes).slots, (TRACKS, 1))} if codec.name == "score" else {}
 
     @staticmethod
     def advance(step, xp) -> State:
+        if "sounding_of" not in step.r:
+            return {}
         return {"sounding_of": _taken(step.r["sounding_of"], step.own, step, xp)}
 
     @staticmethod
@@ -178,6 +200,7 @@ class Density(Constraint):
     high: int = UNLIMITED
     blind = True
     told = ("pitch", "bar")
+    codecs = ("score", "voices")
 
     def __str__(self) -> str:
         return f"density {self.low}-" + f"{self.high}" * (self.high < UNLIMITED)
@@ -187,6 +210,8 @@ class Density(Constraint):
             raise UserError(f"density: {self.low}-{self.high} is no band; the larger number comes last, and is above 0")
 
     def init(self, codec: Codec) -> State:
+        if "bar" not in codec.vocabulary.index:
+            raise UserError(f"{self}: this codec '{codec.name}' writes no bars; leave it out")
         return {"least": np.int32(self.low), "most": np.int32(self.high)}
 
     @staticmethod

@@ -73,7 +73,7 @@ def check(codec: Codec, constraints: Sequence[Constraint], prompt: np.ndarray, l
         least = int(at.r["least"][0]) if "least" in at.r else 0
         need = (
             f" {at_least(limits[1], least):,} are needed at least;"
-            if Exact in at.rules.kinds and limits[1] < 2**20
+            if codec.name == "score" and Exact in at.rules.kinds and limits[1] < 2**20
             else ""
         )
         raise UserError(
