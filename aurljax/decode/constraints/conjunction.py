@@ -8,21 +8,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aurljax.decode.constraints import voices_needs
+from aurljax.decode.constraints import event_needs, voices_needs
 from aurljax.decode.constraints.base import Constraint, State
+from aurljax.decode.constraints.event_rules import EventRules
 from aurljax.decode.constraints.score_rules import ScoreRules
 from aurljax.decode.constraints.voices_rules import VoicesRules
 from aurljax.errors import UserError
 from aurljax.music.codec import Codec
 
-RULES = {"score": ScoreRules, "voices": VoicesRules}
-REFUSE = {"voices": voices_needs.refuse}  # what the codec's grammar makes impossible
+RULES = {"score": ScoreRules, "voices": VoicesRules, "event": EventRules}
+REFUSE = {"voices": voices_needs.refuse, "event": event_needs.refuse}  # what the codec's grammar makes impossible
 SETS = 8  # sets of tones are padded to so many, so that few shapes are compiled
 Kinds = tuple[type[Constraint], ...]
 
 
 @functools.lru_cache(64)
-def rules(codec: Codec, kinds: Kinds) -> ScoreRules | VoicesRules:
+def rules(codec: Codec, kinds: Kinds) -> ScoreRules | VoicesRules | EventRules:
     """The conjunction of constraints of these classes over the codec's grammar."""
     return RULES[codec.name](codec, kinds)
 

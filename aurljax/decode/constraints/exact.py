@@ -24,11 +24,12 @@ SECONDS = tempo.USEC / (GRID * 1e6)  # of a position at each step of the tempo
 @dataclasses.dataclass(frozen=True)
 class Exact(Constraint):
     """The piece has all the bars asked for, or the fewest whole bars that reach the seconds asked for, and no note sounds
-    beyond; the last bar has a note. Where no bar lines are written, the fewest frames that reach the seconds."""
+    beyond; the last bar has a note. Where no bar lines are written, the fewest frames that reach the seconds; where notes
+    end by ids of their own, the last one ends with the seconds."""
 
     blind = True
     told = ()
-    codecs = ("score", "voices")
+    codecs = ("score", "voices", "event")
 
     def __str__(self) -> str:
         return "exact length"

@@ -9,6 +9,8 @@ import numpy as np
 from aurljax.decode.constraints.base import NEVER, Array, Constraint, State
 from aurljax.errors import UserError
 from aurljax.music.codec import Codec
+from aurljax.music.codec.event_grammar import INSTRUMENTS, RATE
+from aurljax.music.codec.event_grammar import PITCHES as KEYS
 from aurljax.music.codec.grammar import DURATIONS, PITCHES, TRACKS, UNLIMITED
 from aurljax.music.codec.score_layout import DRUMS, GRID, LONG
 from aurljax.music.codec.voices import VoicesCodec
@@ -25,7 +27,7 @@ class Range(Constraint):
     low: int = 0
     high: int = PITCHES - 1
     programs: tuple[tuple[int, int, int], ...] = ()
-    codecs = ("score", "voices")
+    codecs = ("score", "voices", "event")
 
     def __str__(self) -> str:
         own = [f"{'drums' if p == DRUMS else p}={low}-{high}" for p, low, high in self.programs]
@@ -51,6 +53,8 @@ class Range(Constraint):
     def init(self, codec: Codec) -> State:
         low, high = self.table[:, 0].copy(), self.table[:, 1].copy()
         low_of, high_of = (np.full(TRACKS, x[0]) for x in (low, high))  # until a track is named; voices have no program
+        if codec.name == "event":
+            low_of, high_of = (x[: 8 * TRACKS : 8].copy() for x in (low, high))  # of each instrument
         return {"low": low, "high": high, "low_of": low_of, "high_of": high_of}
 
     @staticmethod
@@ -71,22 +75,37 @@ class Range(Constraint):
 
 @dataclasses.dataclass(frozen=True)
 class Longest(Constraint):
-    """No note lasts longer than so many quarters."""
+    """No note lasts longer than so many quarters, or, where the codec counts in them, than so many seconds."""
 
-    quarters: float
-    told = ("long", "duration", "pitch", "hold")
-    codecs = ("score", "voices")
+    quarters: float | None = None
+    seconds: float | None = None
+    told = ("long", "duration", "pitch", "hold", "shift")
+    codecs = ("score", "voices", "event")
 
     def __str__(self) -> str:
-        return f"longest {self.quarters:g}"
+        return f"longest {self.quarters:g}" if self.seconds is None else f"longest {self.seconds:g} s"
 
     def __post_init__(self):
+        if (self.quarters is None) == (self.seconds is None):
+            raise UserError("longest: give quarters or seconds, one of them")
+        if self.quarters is None:
+            if not 1 / RATE <= self.seconds <= 3600:
+                raise UserError(f"longest: {self.seconds:g} seconds must be from 1/{RATE} to 3600")
+            return
         if not 1 <= round(self.quarters * GRID) <= (LONG + 1) * DURATIONS:
             raise UserError(
                 f"longest: {self.quarters} quarters must be from 1/{GRID} to {(LONG + 1) * DURATIONS // GRID}"
             )
 
     def init(self, codec: Codec) -> State:
+        if (codec.name == "event") != (self.seconds is not None):
+            unit = "seconds" if codec.name == "event" else "quarters"
+            raise UserError(f"{self}: the codec '{codec.name}' counts in {unit}; give the length in {unit}")
+        if codec.name == "event":
+            return {
+                "longest": np.int32(int(self.seconds * RATE + 1e-6)),
+                "due": np.zeros((INSTRUMENTS, KEYS), np.int32),
+            }
         if not isinstance(codec, VoicesCodec):
             return {"longest": np.int32(int(self.quarters * GRID + 1e-6))}
         if (frames := int(self.quarters * codec.grid + 1e-6)) < 1:
@@ -95,7 +114,11 @@ class Longest(Constraint):
 
     @staticmethod
     def advance(step, xp) -> State:
-        """For how many frames the note of each voice sounds, where a note is written frame by frame."""
+        """For how many frames the note of each voice sounds, where a note is written frame by frame; at which step a note
+        must have ended, where its end is written."""
+        if "due" in step.r:
+            ends = (step.s["now"] + step.r["longest"])[:, None, None]
+            return {"due": xp.where(step.struck, ends, step.r["due"]).astype(xp.int32)}
         if "held" not in step.r:
             return {}
         on, held = step.goes_on[:, None], step.r["held"]
@@ -113,8 +136,8 @@ class Polyphony(Constraint):
 
     notes: int
     blind = True
-    told = ("pitch", "hold")
-    codecs = ("score", "voices")
+    told = ("pitch", "hold", "on")
+    codecs = ("score", "voices", "event")
 
     def __str__(self) -> str:
         return f"polyphony {self.notes}"
@@ -151,7 +174,7 @@ class TrackPolyphony(Constraint):
 
     notes: int
     blind = True
-    codecs = ("score", "voices")
+    codecs = ("score", "voices", "event")
 
     def __str__(self) -> str:
         return f"track polyphony {self.notes}"
@@ -161,7 +184,9 @@ class TrackPolyphony(Constraint):
             raise UserError(f"track polyphony: {self.notes} notes at once must be 1..{MOST}")
 
     def init(self, codec: Codec) -> State:
-        return {"sounding_of": np.tile(Polyphony(self.notes).slots, (TRACKS, 1))} if codec.name == "score" else {}
+        if codec.name == "score":
+            return {"sounding_of": np.tile(Polyphony(self.notes).slots, (TRACKS, 1))}
+        return {"at_once_of": np.int32(self.notes)}
 
     @staticmethod
     def advance(step, xp) -> State:

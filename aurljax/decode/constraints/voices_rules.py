@@ -114,8 +114,7 @@ class VoicesRules:
         for longest in self._all("longest", now, xp):
             held = xp.max(xp.where(xp.arange(self.grammar.voices) == s["voice"][:, None], r["held"], 0), 1)
             goes_on = goes_on & (held < longest)
-        begins = another & (lacking - 1 <= later(singing + 1))
-        begins = functools.reduce(operator.and_, [~x for x in self._all("full", now, xp)], begins)
+        begins = functools.reduce(operator.and_, [~x for x in self._all("full", now, xp)], another)
         pitch = self._pitches(now, xp) & begins[:, None]
         if not self.grammar.onsets:
             pitch = xp.where(xp.arange(pitch.shape[1]) == self._last(s, xp)[:, None], goes_on[:, None], pitch)
