@@ -423,7 +423,7 @@ def test_contradictions_are_found_before_anything_is_sampled(asked, told):
         (lambda: c.Programs((200,)), "programs"),
         (lambda: c.registers(CODEC, [c.Meter(((33, 8),))], 1), "the codec 'score' has no 33/8"),
         (lambda: c.registers(CODEC, [c.Longest(1), c.Longest(2)], 1), "Longest is given twice"),
-        (lambda: c.registers(make("event"), [c.Polyphony(1)], 1), "the codec 'event' of this model cannot keep"),
+        (lambda: c.registers(make("event"), [c.Density(1)], 1), "the codec 'event' of this model cannot keep"),
     ],
 )
 def test_what_cannot_be_is_refused(make_it, told):

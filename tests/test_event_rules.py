@@ -104,3 +104,96 @@ def test_walks_are_of_exactly_the_length_asked_for():
     holds(walked, drawn, limits)
     for ids, (_, _, seconds) in zip(walked, limits, strict=True):
         assert max(e for _, e, *_ in spans(CODEC.decode(ids))) == np.ceil(seconds * 64)
+
+
+def test_each_holds_alone():
+    every = {type(x): x for x in draw(np.random.default_rng(2))[0]} | {c.Exact: c.Exact()}
+    for kind, constraint in every.items():
+        assert len(walking.walks(CODEC, [[constraint]] * 4, [(90, OPEN, 5.0)] * 4, seed=3)) == 4, kind
+
+
+# --- prompts ----------------------------------------------------------------------------------------------------------
+
+
+def piece(seed):
+    """Six seconds of C major by two instruments, three notes at once at most."""
+    asked = [c.Key("C major"), c.Programs((0, 40)), c.Range(40, 80), c.Polyphony(3), c.Longest(seconds=2), c.Exact()]
+    return CODEC.decode(walking.walks(CODEC, [asked], [(160, OPEN, 6.0)], seed)[0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_prompt_that_keeps_them_is_taken_and_one_that_does_not_is_told(seed):
+    score, limits = piece(seed), (300, OPEN, 5.0)
+    prompt, notes, (every, own) = CODEC.opening(score)[0], spans(score), most_at_once(score)
+    low, high = min(p for *_, p, _ in notes), max(p for *_, p, _ in notes)
+    long = max(e - a for a, e, *_ in notes)
+    just = [c.Key("C major"), c.Programs((0, 40)), c.Range(low, high), c.Polyphony(int(every)),
+            c.TrackPolyphony(int(own)), c.Longest(seconds=long / 64)]  # fmt: skip
+    c.check(CODEC, [*just, c.Exact(), c.Chords("C | G", 1.0)], prompt, limits)
+    tighter = [c.Key("F# major"), c.Programs((0,)), c.Range(low + 1, high), c.Polyphony(int(every) - 1),
+               c.Longest(seconds=(long - 1) / 64)]  # fmt: skip
+    for constraint in tighter:
+        with pytest.raises(UserError, match=f"prompt: second [1-7] breaks {str(constraint)[:5]}"):
+            c.check(CODEC, [constraint], prompt, limits)
+
+
+def test_chords_begin_where_the_prompt_ends():
+    score = piece(4)
+    prompt = CODEC.opening(score)[0]
+    asked, begin = [c.Chords(CHANGES, BAR), c.Exact()], 6 * 64
+    for ids in walking.walks(CODEC, [asked] * 6, [(200, OPEN, 8.0)] * 6, seed=5, prompt=prompt):
+        whole = CODEC.decode(ids)
+        assert keeps_chords(whole, begin)
+        assert sum(a >= begin for a, *_ in spans(whole)) > 5
+
+
+# --- what cannot be ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ([c.Density(1, 9)], "Density: the codec 'event' of this model cannot keep it; it can keep Chords, Exact, Key"),
+        ([c.Meter(((3, 4),))], "Meter: the codec 'event' of this model cannot keep it"),
+        ([c.Longest(2)], "longest 2: the codec 'event' counts in seconds; give the length in seconds"),
+        ([c.Chords("C | F")], "chords C | F: the codec 'event' has no bars; say how many seconds one of them is"),
+        ([c.Programs((0, 41))], "programs 0,41: the codec 'event' writes eight programs as one, 0, 8, ... 120"),
+        ([c.Programs((0, 128))], "no drums; 128 is none of them"),
+        ([c.Range(0, 127, ((3, 40, 60),))], "range 0-127 3=40-60: the codec 'event' writes eight programs as one"),
+        ([c.Range(0, 20)], "range 0-20: the codec 'event' writes pitches 21-108, and at some time none is left"),
+        ([c.Range(0, 22), c.Key("C major"), c.Chords("C | Am", 1)], "range 0-22 and key C major and chords C | Am: the"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(asked, told):
+    with pytest.raises(UserError) as error:
+        c.registers(CODEC, asked, 1)
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("codec", "asked", "told"),
+    [
+        ("score", c.Longest(seconds=2), "longest 2 s: the codec 'score' counts in quarters"),
+        ("voices", c.Longest(seconds=2), "longest 2 s: the codec 'voices' counts in quarters"),
+        ("score", c.Chords("C", 2.0), "chords C: the codec 'score' has bars; leave seconds out"),
+    ],
+)
+def test_seconds_are_not_for_codecs_that_count_in_quarters(codec, asked, told):
+    with pytest.raises(UserError, match=told):
+        c.registers(make(codec), [asked], 1)
+
+
+@pytest.mark.parametrize("kind", [lambda: c.Longest(), lambda: c.Longest(1, 1), lambda: c.Longest(seconds=0.001)])
+def test_a_longest_note_is_of_one_unit(kind):
+    with pytest.raises(UserError, match="longest: "):
+        kind()
+
+
+@pytest.mark.parametrize(("seconds", "needed"), [(1.0, 8), (8.0, 8), (8.02, 9), (60.0, 15)])
+def test_ids_that_do_not_suffice_are_told(seconds, needed):
+    """tempo, a shift for each 8 s, a note of five ids, and `end`: what suffices does so whatever is drawn."""
+    start, asked = np.array([CODEC.vocabulary.id("start")]), [c.Exact()]
+    c.check(CODEC, asked, start, (needed, OPEN, seconds))
+    with pytest.raises(UserError, match=f"exact length: the {needed - 1} ids .* do not suffice; ask for fewer seconds"):
+        c.check(CODEC, asked, start, (needed - 1, OPEN, seconds))
+    assert all(len(ids) <= needed + 1 for ids in walking.walks(CODEC, [asked] * 4, [(needed, OPEN, seconds)] * 4, seed=6))

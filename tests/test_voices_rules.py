@@ -179,3 +179,12 @@ def test_ids_that_do_not_suffice_are_told():
     c.check(codec, asked, start, (2 + 8 * 65 + 1, 8, np.inf))
     with pytest.raises(UserError, match="the 522 ids there is room for do not suffice; ask for fewer bars"):
         c.check(codec, asked, start, (522, 8, np.inf))
+
+
+def test_a_clock_that_lies_a_little_short_of_the_seconds_is_there():
+    codec = make("voices")
+    tempo = 60e6 / codec.tempi[40]
+    bar = 4 * codec.tempi[40] / 1e6
+    asked = [c.Exact(), c.Meter(((4, 4),)), c.Tempo(tempo, tempo)]
+    for ids in walking.walks(codec, [asked] * 8, [(400, OPEN, 2.0003 * bar)] * 8, seed=10):
+        assert bars_of(codec, ids) == 2

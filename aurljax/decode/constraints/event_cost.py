@@ -1,7 +1,8 @@
 """Ids that a piece of the `event` codec still takes after each id that could be written, on a way that constraints leave.
 
 The way on: what is due ends in its moment, all other notes in this one or the next, an instrument after another. Where
-the length is exact, silence follows until a step before its end, and there a note of that step.
+the length is exact, silence follows until a step before its end, and there a note of that step: an id more than a note
+that sounds from now on would take, but one that may always begin.
 """
 
 from __future__ import annotations
