@@ -464,8 +464,11 @@ def test_the_command_line_says_the_same():
         c.Meter(((3, 4), (6, 8))), c.Tempo(90, 90), c.Leap(9), c.Exact(), c.Parallels(),
     }  # fmt: skip
     assert asking.parse(parser.parse_args([])) == []
+    text = ["--chords", CHANGES, "--chord-seconds", "2", "--longest", "1.5s"]
+    assert asking.parse(parser.parse_args(text)) == [c.Chords(CHANGES, 2.0), c.Longest(seconds=1.5)]
     for wrong, told in (("--range=x-3", "--range x"), ("--tempo=fast", "--tempo fast"), ("--density=2-", "--density 2-"),
-                        ("--meter=3", "--meter 3"), ("--passing=0.1", "--passing")):  # fmt: skip
+                        ("--meter=3", "--meter 3"), ("--passing=0.1", "--passing"), ("--longest=s", "--longest"),
+                        ("--chord-seconds=2", "--chord-seconds")):  # fmt: skip
         with pytest.raises(UserError, match=told):
             asking.parse(parser.parse_args([wrong]))
 

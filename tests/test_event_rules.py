@@ -112,6 +112,21 @@ def test_each_holds_alone():
         assert len(walking.walks(CODEC, [[constraint]] * 4, [(90, OPEN, 5.0)] * 4, seed=3)) == 4, kind
 
 
+def ids_of(text):
+    names = {CODEC.vocabulary.name(i): i for i in range(len(CODEC.vocabulary))}
+    return [names[name.strip()] for name in text.split(",")]
+
+
+@pytest.mark.parametrize("left", range(5, 10))
+def test_what_is_due_can_be_paid_for_whatever_ends_before_it(left):
+    """Two notes of piano and one of strings, which is due, while few ids are left: the piano has to be named again if one
+    of its notes is to stay."""
+    text = "start, tempo 3, instrument 5, velocity 9, on 40, shift 0, instrument 0, on 30, on 35, shift 62"
+    asked, rows = [c.Longest(seconds=1)], 32
+    for ids in walking.walks(CODEC, [asked] * rows, [(left, OPEN, np.inf)] * rows, seed=left, prompt=ids_of(text)):
+        assert max(e - a for a, e, *_ in spans(CODEC.decode(ids))) <= 64
+
+
 # --- prompts ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,6 @@
 """Ids that a piece of the `event` codec still takes after each id that could be written, on a way that constraints leave.
 
-The way on: what is due ends in its moment, all other notes in this one or the next, an instrument after another. Where
+The way on: what is due ends in its moment, and with it all of its instrument that can; all other notes in the next. Where
 the length is exact, silence follows until a step before its end, and there a note of that step: an id more than a note
 that sounds from now on would take, but one that may always begin.
 """
@@ -24,7 +24,7 @@ class Cost:
         self.notes = xp.sum(self.sounding, 1, keepdims=True).astype(xp.int32)
         self.groups = xp.sum(self.sounding > 0, 1, keepdims=True).astype(xp.int32)
         self.lowest = xp.min(xp.where(self.sounding > 0, self.each, INSTRUMENTS), 1, keepdims=True)
-        self.due, self.due_of = due, xp.sum(due, 2).astype(xp.int32)
+        self.due = xp.any(due, 2)  # instruments with a note that is due
         self.mine = self.each == s["instrument"][:, None]
         self.to_go = xp.minimum(xp.ceil(s["seconds"] * RATE), FAR).astype(xp.int32) - s["now"]  # steps
 
@@ -60,23 +60,16 @@ class Cost:
         return ending + self.tail(then, xp)
 
     def off(self, xp) -> Array:
-        """[B, pitches] after an `off` of the instrument in force. One that leaves sounding notes behind costs a shift, and
-        with notes that are still due may cost instruments twice."""
+        """[B, pitches] after an `off` of the instrument in force. One that leaves sounding notes behind costs a shift; the
+        instrument need not be named for them again if it comes first then and nothing due calls for another before."""
         i = self.s["instrument"][:, None]
         mine = xp.any(self.mine[:, :, None] & self.s["open"], 1).astype(xp.int32)
         own, below = xp.sum(mine, 1, keepdims=True), xp.cumsum(mine, 1) - mine
         passed, others = (self.lowest < i) | (below > 0), self.groups - (own == 1)
-        free = (own > 1) & ((below == 0) | (self.lowest == i))
-        cheapest = self.notes + others - free + passed
-        due = xp.sum(self.due_of, 1, keepdims=True) - xp.any(self.mine[:, :, None] & self.due, 1)
-        named = xp.sum((self.due_of > 0) & ~self.mine, 1, keepdims=True)
-        twice = xp.maximum(cheapest, self.notes - 1 + named + others + 2)
-        return xp.where(passed & (due > 0), twice, cheapest) + self.tail(self.to_go[:, None], xp)
+        stays = (self.lowest == i) & ~xp.any(self.due & ~self.mine, 1, keepdims=True)
+        free = (own > 1) & ((below == 0) | stays)
+        return self.notes + others - free + passed + self.tail(self.to_go[:, None], xp)
 
     def named(self, xp) -> Array:
         """[B, instruments] after an `instrument` of which an off follows."""
-        passed = self.lowest < self.each
-        elsewhere = xp.sum(self.due_of > 0, 1, keepdims=True) - (self.due_of > 0)
-        twice = passed & xp.any(self.due_of > 0, 1, keepdims=True)
-        ids = self.notes + self.groups + xp.where(twice, elsewhere + 2, passed)
-        return ids + self.tail(self.to_go[:, None], xp)
+        return self.notes + self.groups + (self.lowest < self.each) + self.tail(self.to_go[:, None], xp)
