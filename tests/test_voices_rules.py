@@ -13,7 +13,7 @@ MAJOR = {0, 2, 4, 5, 7, 9, 11}
 CHANGES, BARS = "C | Am F | G7 | %", [["C"], ["Am", "F"], ["G7"], ["G7"]]
 METERS = ((2, 4), (3, 4), (1, 16))
 OPEN = 2**30
-ROWS = 48
+ROWS = 40
 
 
 def draw(rng, codec):
@@ -55,7 +55,7 @@ def test_walks_keep_to_what_is_asked(options):
     codec, rng = make("voices", **options), np.random.default_rng(5)
     drawn = [draw(rng, codec) for _ in range(ROWS)]
     limits = [(int(rng.integers(80, 300)), int(rng.integers(1, 9)), float(rng.choice([4, np.inf]))) for _ in drawn]
-    walked = walking.walks(codec, [d[0] for d in drawn], limits, seed=1, compare=24)
+    walked = walking.walks(codec, [d[0] for d in drawn], limits, seed=1)
     assert max(map(len, walked)) > 100
     for ids, (asked, checks) in zip(walked, drawn, strict=True):
         score = codec.decode(ids)
