@@ -43,10 +43,14 @@ class Replay:
         return (legal & rules(self.codec, kinds(constraints)).allowed(self.s, self.r))[0] if constraints else legal[0]
 
     @property
-    def place(self) -> str:
-        """The bar that is written, or the second where there are none, from 1."""
-        unit, number = ("bar", self.s["bar"][0]) if self.codec.barred else ("second", self.s["clock"][0])
-        return f"{unit} {max(int(number) + 1, 1)}"
+    def unit(self) -> str:
+        """What pieces are counted in."""
+        return "bar" if self.codec.barred else "second"
+
+    @property
+    def bar(self) -> int:
+        """Number of the bar that is written, or of the second where there are none, from 1."""
+        return int(self.s["bar" if self.codec.barred else "clock"][0]) + 1
 
     def against(self) -> str:
         """The constraints without any one of which something could follow; all, where no one is to blame."""
@@ -65,7 +69,7 @@ def check(codec: Codec, constraints: Sequence[Constraint], prompt: np.ndarray, l
         if kind in told and not at.allowed(constraints)[id]:
             for c in constraints:
                 if kind in c.told and not at.allowed([c])[id]:
-                    raise UserError(f"prompt: {at.place} breaks {c}; loosen it, or give another prompt")
+                    raise UserError(f"prompt: {at.unit} {max(at.bar, 1)} breaks {c}; loosen it, or give another prompt")
         if kind == "hole" and (blind := next((c for c in constraints if c.blind), None)):
             raise UserError(f"{blind}: it cannot be kept while masked bars are filled in; leave it out")
         at.read(id)
@@ -79,7 +83,7 @@ def check(codec: Codec, constraints: Sequence[Constraint], prompt: np.ndarray, l
         )
         raise UserError(
             f"{at.against()}: the {limits[0]:,} ids there is room for do not suffice;{need} ask for fewer "
-            f"{'bars' if codec.barred else 'seconds'}"
+            f"{at.unit}s"
         )
 
 
@@ -96,7 +100,7 @@ def ended(
             whole = i
         at.read(id)
     whole = len(ids) if codec.grammar.allowed(at.s)[0, end] else whole
-    return np.append(ids[:whole], end), f"{at.place}: nothing may follow under {at.against()}"
+    return np.append(ids[:whole], end), f"{at.unit} {max(at.bar, 1)}: nothing may follow under {at.against()}"
 
 
 def check_all(codec: Codec, constraints: Sequence[Constraint], prompts, room: Sequence[int], limits) -> None:
