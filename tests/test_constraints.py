@@ -337,8 +337,8 @@ def test_voices_keep_to_what_is_asked(options):
         score.check()
         assert keeping.keeps_key(score, MAJOR, 0.1) and keeping.keeps_range(score, 55, 70)
         assert keeping.keeps_tempo(score, 88, 100) and keeping.keeps_meter(score, {(3, 4)})
-    with pytest.raises(UserError, match="it can keep Key, Meter, Range, Tempo"):
-        c.registers(codec, [c.Polyphony(4)], 1)
+    with pytest.raises(UserError, match="it can keep Chords, Density, Exact, Key, Longest, Meter, Polyphony, Range, Tempo"):
+        c.registers(codec, [c.Programs((0,))], 1)
 
 
 # --- ends, prices, contradictions ---------------------------------------------------------------------------------------
@@ -423,7 +423,7 @@ def test_contradictions_are_found_before_anything_is_sampled(asked, told):
         (lambda: c.Programs((200,)), "programs"),
         (lambda: c.registers(CODEC, [c.Meter(((33, 8),))], 1), "the codec 'score' has no 33/8"),
         (lambda: c.registers(CODEC, [c.Longest(1), c.Longest(2)], 1), "Longest is given twice"),
-        (lambda: c.registers(make("event"), [c.Polyphony(1)], 1), "the codec 'event' of this model cannot keep"),
+        (lambda: c.registers(make("event"), [c.Density(1)], 1), "the codec 'event' of this model cannot keep"),
     ],
 )
 def test_what_cannot_be_is_refused(make_it, told):
@@ -464,8 +464,11 @@ def test_the_command_line_says_the_same():
         c.Meter(((3, 4), (6, 8))), c.Tempo(90, 90), c.Leap(9), c.Exact(), c.Parallels(),
     }  # fmt: skip
     assert asking.parse(parser.parse_args([])) == []
+    text = ["--chords", CHANGES, "--chord-seconds", "2", "--longest", "1.5s"]
+    assert asking.parse(parser.parse_args(text)) == [c.Chords(CHANGES, 2.0), c.Longest(seconds=1.5)]
     for wrong, told in (("--range=x-3", "--range x"), ("--tempo=fast", "--tempo fast"), ("--density=2-", "--density 2-"),
-                        ("--meter=3", "--meter 3"), ("--passing=0.1", "--passing")):  # fmt: skip
+                        ("--meter=3", "--meter 3"), ("--passing=0.1", "--passing"), ("--longest=s", "--longest"),
+                        ("--chord-seconds=2", "--chord-seconds")):  # fmt: skip
         with pytest.raises(UserError, match=told):
             asking.parse(parser.parse_args([wrong]))
 

@@ -17,12 +17,13 @@ OPTIONS = (  # name, metavar, help
     ("key", "KEY", "only notes of a scale, such as 'D minor' or 'F# dorian'; drums are free"),
     ("passing", "SHARE", "share of the notes so far that may lie outside --key (0)"),
     ("chords", "CHANGES", "notes begin on tones of these chords: 'C | Am F | G7', one or more to a bar; they repeat"),
+    ("chord-seconds", "SECONDS", "how long a bar of --chords is, where the codec has no bars"),
     ("range", "LOW-HIGH", "pitches, as numbers or names (C4 is 60); PROGRAM=LOW-HIGH for one program; may be repeated"),
     ("programs", "P,...", "only tracks of these programs, 0..127 or drums"),
     ("tracks", "LOW-HIGH", "number of tracks"),
     ("polyphony", "N", "at most so many notes at once"),
     ("track-polyphony", "N", "at most so many notes of a track at once"),
-    ("longest", "QUARTERS", "no note is longer"),
+    ("longest", "QUARTERS", "no note is longer; 1.5s: seconds, for a codec that counts in them"),
     ("density", "LOW-HIGH", "notes that begin in every bar"),
     ("meter", "N/D,...", "only these meters"),
     ("tempo", "T or LOW-HIGH", "quarters a minute"),
@@ -52,15 +53,17 @@ def parse(args: argparse.Namespace) -> list[Constraint]:
 
     if given("passing") is not None and given("key") is None:
         raise UserError("--passing: it is a share of notes outside --key; give that too")
+    if given("chord-seconds") is not None and given("chords") is None:
+        raise UserError("--chord-seconds: it is the length of a bar of --chords; give that too")
     makers = {
         "key": lambda text: c.Key(text, _number("passing", given("passing") or "0")),
-        "chords": c.Chords,
+        "chords": lambda text: c.Chords(text, (long := given("chord-seconds")) and _number("chord-seconds", long)),
         "range": _range,
         "programs": lambda text: c.Programs(tuple(_program("programs", p) for p in text.split(","))),
         "tracks": lambda text: c.Tracks(*_band("tracks", text)),
         "polyphony": lambda text: c.Polyphony(_whole("polyphony", text)),
         "track-polyphony": lambda text: c.TrackPolyphony(_whole("track-polyphony", text)),
-        "longest": lambda text: c.Longest(_number("longest", text)),
+        "longest": _longest,
         "density": lambda text: c.Density(*_band("density", text)),
         "meter": lambda text: c.Meter(tuple(_meter(m) for m in text.split(","))),
         "tempo": lambda text: c.Tempo(*(_number("tempo", t) for t in _ends("tempo", text))),
@@ -68,6 +71,13 @@ def parse(args: argparse.Namespace) -> list[Constraint]:
     }
     found = [make(given(name)) for name, make in makers.items() if given(name) is not None]
     return found + [c.Exact()] * args.exact + [c.Parallels()] * args.avoid_parallels
+
+
+def _longest(text: str) -> Constraint:
+    from aurljax.decode import constraints as c
+
+    number = _number("longest", text.removesuffix("s"))
+    return c.Longest(seconds=number) if text.endswith("s") else c.Longest(number)
 
 
 def _range(texts: list[str]) -> Constraint:

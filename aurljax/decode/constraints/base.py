@@ -29,13 +29,13 @@ class Constraint:
 
     codecs: ClassVar[tuple[str, ...]] = ("score",)  # those it can be kept in
     blind: ClassVar[bool] = False  # whether it cannot be kept where answers to holes are written
-    told: ClassVar[tuple[str, ...]] = ("pitch",)  # the kinds of id by which a prompt breaks it
+    told: ClassVar[tuple[str, ...]] = ("pitch", "on")  # the kinds of id by which a prompt breaks it
 
     def init(self, codec: Codec) -> State:
         """Its numbers and registers before the first id, without a batch axis. UserError: the codec lacks a value."""
         return {}
 
-    def bound(self, state: State) -> State:
+    def bound(self, codec: Codec, state: State) -> State:
         """What it takes from the numbers of all constraints."""
         return {}
 

@@ -8,19 +8,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from aurljax.decode.constraints import event_needs, voices_needs
 from aurljax.decode.constraints.base import Constraint, State
+from aurljax.decode.constraints.event_rules import EventRules
 from aurljax.decode.constraints.score_rules import ScoreRules
 from aurljax.decode.constraints.voices_rules import VoicesRules
 from aurljax.errors import UserError
 from aurljax.music.codec import Codec
 
-RULES = {"score": ScoreRules, "voices": VoicesRules}
+RULES = {"score": ScoreRules, "voices": VoicesRules, "event": EventRules}
+REFUSE = {"voices": voices_needs.refuse, "event": event_needs.refuse}  # what the codec's grammar makes impossible
 SETS = 8  # sets of tones are padded to so many, so that few shapes are compiled
 Kinds = tuple[type[Constraint], ...]
 
 
 @functools.lru_cache(64)
-def rules(codec: Codec, kinds: Kinds) -> ScoreRules | VoicesRules:
+def rules(codec: Codec, kinds: Kinds) -> ScoreRules | VoicesRules | EventRules:
     """The conjunction of constraints of these classes over the codec's grammar."""
     return RULES[codec.name](codec, kinds)
 
@@ -44,13 +47,15 @@ def registers(codec: Codec, constraints: Sequence[Constraint], batch: int) -> St
             )
         if classes.count(type(c)) > 1:
             raise UserError(f"{type(c).__name__} is given twice; give it once")
+    if codec.name in REFUSE:
+        REFUSE[codec.name](codec, constraints)
     if not constraints:
         return {}
     state = rules(codec, kinds(constraints)).init() | {"sets": sets(constraints)}
     for c in constraints:
         state |= c.init(codec)
     for c in constraints:
-        state |= c.bound(state)
+        state |= c.bound(codec, state)
     return {name: np.broadcast_to(x, (batch, *np.shape(x))).copy() for name, x in state.items()}
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from aurljax.decode.constraints.base import Array, Constraint, State
-from aurljax.music.codec import tempo
+from aurljax.music.codec import Codec, tempo
 from aurljax.music.codec.grammar import UNLIMITED, Grammar
 from aurljax.music.codec.holes import cost
 from aurljax.music.codec.score_layout import BARS, GRID
@@ -24,16 +24,20 @@ SECONDS = tempo.USEC / (GRID * 1e6)  # of a position at each step of the tempo
 @dataclasses.dataclass(frozen=True)
 class Exact(Constraint):
     """The piece has all the bars asked for, or the fewest whole bars that reach the seconds asked for, and no note sounds
-    beyond; the last bar has a note."""
+    beyond; the last bar has a note. Where no bar lines are written, the fewest frames that reach the seconds; where notes
+    end by ids of their own, the last one ends with the seconds."""
 
     blind = True
     told = ()
+    codecs = ("score", "voices", "event")
 
     def __str__(self) -> str:
         return "exact length"
 
-    def bound(self, state: State) -> State:
+    def bound(self, codec: Codec, state: State) -> State:
         """The longest position and bar there may be: reckoned with until the piece has its own."""
+        if codec.name != "score":
+            return {}
         lengths = BARS.lengths[state.get("meters", slice(None))]
         return {"slowest": np.float32(SECONDS[state.get("slow", 0)]), "widest": np.int32(lengths.max())}
 

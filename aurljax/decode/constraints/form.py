@@ -101,7 +101,8 @@ class Programs(Constraint):
     """Tracks of these General MIDI programs only (0..127, 128: drums)."""
 
     programs: tuple[int, ...]
-    told = ("program",)
+    told = ("program", "instrument", "on")
+    codecs = ("score", "event")
 
     def __str__(self) -> str:
         return "programs " + ",".join("drums" if p == DRUMS else str(p) for p in self.programs)

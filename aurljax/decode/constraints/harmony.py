@@ -13,8 +13,8 @@ from aurljax.decode.constraints.base import DRUM, TONES, Array, Constraint, Stat
 from aurljax.errors import UserError
 from aurljax.music import chords
 from aurljax.music.codec import Codec
+from aurljax.music.codec.event_grammar import RATE
 from aurljax.music.codec.markings import CHORDS, KEYS, NO_CHORD
-from aurljax.music.codec.phases import INDEX
 
 SCALES = {
     "major": (0, 2, 4, 5, 7, 9, 11),
@@ -49,7 +49,7 @@ class Key(Constraint):
 
     scale: str
     passing: float = 0.0
-    codecs = ("score", "voices")
+    codecs = ("score", "voices", "event")
 
     def __str__(self) -> str:
         return f"key {self.scale}" + f" with {self.passing:g} passing" * (self.passing > 0)
@@ -108,15 +108,20 @@ class Key(Constraint):
 @dataclasses.dataclass(frozen=True)
 class Chords(Constraint):
     """Notes begin on tones of the chord that stands there: bars between `|`, the chords of a bar sharing it equally, `%`
-    for the bar before once more, N.C. for anything; the changes repeat, and begin with the first new bar."""
+    for the bar before once more, N.C. for anything; the changes repeat, and begin with the first new bar. seconds: how long
+    a bar of them is, where the codec has no bars."""
 
     changes: str
+    seconds: float | None = None
+    codecs = ("score", "voices", "event")
 
     def __str__(self) -> str:
         return f"chords {self.changes}"
 
     def __post_init__(self):
         self.bars  # noqa: B018
+        if self.seconds is not None and not 0.1 <= self.seconds <= 600:
+            raise UserError(f"chords: a bar of {self.seconds:g} seconds must be 0.1 to 600")
 
     @functools.cached_property
     def bars(self) -> tuple[tuple[chords.Symbol, ...], ...]:
@@ -155,12 +160,27 @@ class Chords(Constraint):
         count = len(self.table)
         padded = np.zeros((-(-count // BARS) * BARS, self.table.shape[1]), np.int32)
         padded[:count] = self.table
-        return {"changes": padded, "cycle": np.int32(count), "changes_from": np.int32(2**30)}
+        if codec.barred == (self.seconds is not None):
+            says = "has bars; leave seconds out" if codec.barred else "has no bars; say how many seconds one of them is"
+            raise UserError(f"{self}: the codec '{codec.name}' {says}")
+        if not codec.barred:
+            return {"changes": padded, "cycle": np.int32(count), "changes_from": np.int32(0),
+                    "bar_steps": np.int32(round(self.seconds * RATE)), "changes_at": np.int32(2**30)}  # fmt: skip
+        opened = codec.grammar.phase.bar  # after the `bar` of a bar with nothing in it
+        return {
+            "changes": padded,
+            "cycle": np.int32(count),
+            "changes_from": np.int32(2**30),
+            "opened": np.int32(opened),
+        }
 
     @staticmethod
     def begin(s: State, r: State, xp) -> State:
-        """The first new bar: the one that is open with nothing in it, or the next; where holes are filled, the first."""
-        start = s["bar"] + (s["phase"] != INDEX["bar"])
+        """The first new bar: the one that is open with nothing in it, or the next. Where holes are filled, the first;
+        without bars, now."""
+        if "changes_at" in r:
+            return {"changes_at": s["now"]}
+        start = s["bar"] + (s["phase"] != r["opened"])
         if "holes" in s:
             start = xp.where(s["holes"] > 0, 0, start)
         return {"changes_from": start.astype(xp.int32)}

@@ -9,8 +9,11 @@ import numpy as np
 from aurljax.decode.constraints.base import NEVER, Array, Constraint, State
 from aurljax.errors import UserError
 from aurljax.music.codec import Codec
+from aurljax.music.codec.event_grammar import INSTRUMENTS, RATE
+from aurljax.music.codec.event_grammar import PITCHES as KEYS
 from aurljax.music.codec.grammar import DURATIONS, PITCHES, TRACKS, UNLIMITED
 from aurljax.music.codec.score_layout import DRUMS, GRID, LONG
+from aurljax.music.codec.voices import VoicesCodec
 
 SLOTS = 4  # registers of what sounds come in groups of so many, so that few shapes are compiled
 MOST = 64  # notes at once that can be counted
@@ -24,7 +27,7 @@ class Range(Constraint):
     low: int = 0
     high: int = PITCHES - 1
     programs: tuple[tuple[int, int, int], ...] = ()
-    codecs = ("score", "voices")
+    codecs = ("score", "voices", "event")
 
     def __str__(self) -> str:
         own = [f"{'drums' if p == DRUMS else p}={low}-{high}" for p, low, high in self.programs]
@@ -50,6 +53,8 @@ class Range(Constraint):
     def init(self, codec: Codec) -> State:
         low, high = self.table[:, 0].copy(), self.table[:, 1].copy()
         low_of, high_of = (np.full(TRACKS, x[0]) for x in (low, high))  # until a track is named; voices have no program
+        if codec.name == "event":
+            low_of, high_of = (x[: 8 * TRACKS : 8].copy() for x in (low, high))  # of each instrument
         return {"low": low, "high": high, "low_of": low_of, "high_of": high_of}
 
     @staticmethod
@@ -70,22 +75,54 @@ class Range(Constraint):
 
 @dataclasses.dataclass(frozen=True)
 class Longest(Constraint):
-    """No note lasts longer than so many quarters."""
+    """No note lasts longer than so many quarters, or, where the codec counts in them, than so many seconds."""
 
-    quarters: float
-    told = ("long", "duration")
+    quarters: float | None = None
+    seconds: float | None = None
+    told = ("long", "duration", "pitch", "hold", "shift")
+    codecs = ("score", "voices", "event")
 
     def __str__(self) -> str:
-        return f"longest {self.quarters:g}"
+        return f"longest {self.quarters:g}" if self.seconds is None else f"longest {self.seconds:g} s"
 
     def __post_init__(self):
+        if (self.quarters is None) == (self.seconds is None):
+            raise UserError("longest: give quarters or seconds, one of them")
+        if self.quarters is None:
+            if not 1 / RATE <= self.seconds <= 3600:
+                raise UserError(f"longest: {self.seconds:g} seconds must be from 1/{RATE} to 3600")
+            return
         if not 1 <= round(self.quarters * GRID) <= (LONG + 1) * DURATIONS:
             raise UserError(
                 f"longest: {self.quarters} quarters must be from 1/{GRID} to {(LONG + 1) * DURATIONS // GRID}"
             )
 
     def init(self, codec: Codec) -> State:
-        return {"longest": np.int32(int(self.quarters * GRID + 1e-6))}
+        if (codec.name == "event") != (self.seconds is not None):
+            unit = "seconds" if codec.name == "event" else "quarters"
+            raise UserError(f"{self}: the codec '{codec.name}' counts in {unit}; give the length in {unit}")
+        if codec.name == "event":
+            return {
+                "longest": np.int32(int(self.seconds * RATE + 1e-6)),
+                "due": np.zeros((INSTRUMENTS, KEYS), np.int32),
+            }
+        if not isinstance(codec, VoicesCodec):
+            return {"longest": np.int32(int(self.quarters * GRID + 1e-6))}
+        if (frames := int(self.quarters * codec.grid + 1e-6)) < 1:
+            raise UserError(f"{self}: notes of this codec '{codec.name}' last 1/{codec.grid} of a quarter at least")
+        return {"longest": np.int32(frames), "held": np.zeros(codec.voices, np.int32)}
+
+    @staticmethod
+    def advance(step, xp) -> State:
+        """For how many frames the note of each voice sounds, where a note is written frame by frame; at which step a note
+        must have ended, where its end is written."""
+        if "due" in step.r:
+            ends = (step.s["now"] + step.r["longest"])[:, None, None]
+            return {"due": xp.where(step.struck, ends, step.r["due"]).astype(xp.int32)}
+        if "held" not in step.r:
+            return {}
+        on, held = step.goes_on[:, None], step.r["held"]
+        return {"held": xp.where(step.mine, step.begins[:, None] + on * (held + 1), held)}
 
     @staticmethod
     def longest(now, xp) -> Array:
@@ -94,10 +131,13 @@ class Longest(Constraint):
 
 @dataclasses.dataclass(frozen=True)
 class Polyphony(Constraint):
-    """At most so many notes sound at once, of all tracks: a register for each, of the position where it is free."""
+    """At most so many notes sound at once, of all tracks. Where their lengths are known, there is a register for each, of
+    the position where it is free."""
 
     notes: int
     blind = True
+    told = ("pitch", "hold", "on")
+    codecs = ("score", "voices", "event")
 
     def __str__(self) -> str:
         return f"polyphony {self.notes}"
@@ -114,10 +154,12 @@ class Polyphony(Constraint):
         return slots
 
     def init(self, codec: Codec) -> State:
-        return {"sounding": self.slots}
+        return {"sounding": self.slots} if codec.name == "score" else {"at_once": np.int32(self.notes)}
 
     @staticmethod
     def advance(step, xp) -> State:
+        if "sounding" not in step.r:
+            return {}
         own = xp.ones((1, 1), bool)
         return {"sounding": _taken(step.r["sounding"][:, None], own, step, xp)[:, 0]}
 
@@ -128,10 +170,11 @@ class Polyphony(Constraint):
 
 @dataclasses.dataclass(frozen=True)
 class TrackPolyphony(Constraint):
-    """At most so many notes of a track sound at once; drums too."""
+    """At most so many notes of a track sound at once; drums too. A voice of `voices` never has more than one."""
 
     notes: int
     blind = True
+    codecs = ("score", "voices", "event")
 
     def __str__(self) -> str:
         return f"track polyphony {self.notes}"
@@ -141,10 +184,14 @@ class TrackPolyphony(Constraint):
             raise UserError(f"track polyphony: {self.notes} notes at once must be 1..{MOST}")
 
     def init(self, codec: Codec) -> State:
-        return {"sounding_of": np.tile(Polyphony(self.notes).slots, (TRACKS, 1))}
+        if codec.name == "score":
+            return {"sounding_of": np.tile(Polyphony(self.notes).slots, (TRACKS, 1))}
+        return {"at_once_of": np.int32(self.notes)}
 
     @staticmethod
     def advance(step, xp) -> State:
+        if "sounding_of" not in step.r:
+            return {}
         return {"sounding_of": _taken(step.r["sounding_of"], step.own, step, xp)}
 
     @staticmethod
@@ -178,6 +225,7 @@ class Density(Constraint):
     high: int = UNLIMITED
     blind = True
     told = ("pitch", "bar")
+    codecs = ("score", "voices")
 
     def __str__(self) -> str:
         return f"density {self.low}-" + f"{self.high}" * (self.high < UNLIMITED)
@@ -187,6 +235,8 @@ class Density(Constraint):
             raise UserError(f"density: {self.low}-{self.high} is no band; the larger number comes last, and is above 0")
 
     def init(self, codec: Codec) -> State:
+        if "bar" not in codec.vocabulary.index:
+            raise UserError(f"{self}: this codec '{codec.name}' writes no bars; leave it out")
         return {"least": np.int32(self.low), "most": np.int32(self.high)}
 
     @staticmethod

@@ -43,9 +43,14 @@ class Replay:
         return (legal & rules(self.codec, kinds(constraints)).allowed(self.s, self.r))[0] if constraints else legal[0]
 
     @property
+    def unit(self) -> str:
+        """What pieces are counted in."""
+        return "bar" if self.codec.barred else "second"
+
+    @property
     def bar(self) -> int:
-        """Number of the bar that is written, from 1."""
-        return int(self.s["bar"][0]) + 1
+        """Number of the bar that is written, or of the second where there are none, from 1."""
+        return int(self.s["bar" if self.codec.barred else "clock"][0]) + 1
 
     def against(self) -> str:
         """The constraints without any one of which something could follow; all, where no one is to blame."""
@@ -64,7 +69,7 @@ def check(codec: Codec, constraints: Sequence[Constraint], prompt: np.ndarray, l
         if kind in told and not at.allowed(constraints)[id]:
             for c in constraints:
                 if kind in c.told and not at.allowed([c])[id]:
-                    raise UserError(f"prompt: bar {max(at.bar, 1)} breaks {c}; loosen it, or give another prompt")
+                    raise UserError(f"prompt: {at.unit} {max(at.bar, 1)} breaks {c}; loosen it, or give another prompt")
         if kind == "hole" and (blind := next((c for c in constraints if c.blind), None)):
             raise UserError(f"{blind}: it cannot be kept while masked bars are filled in; leave it out")
         at.read(id)
@@ -73,11 +78,12 @@ def check(codec: Codec, constraints: Sequence[Constraint], prompt: np.ndarray, l
         least = int(at.r["least"][0]) if "least" in at.r else 0
         need = (
             f" {at_least(limits[1], least):,} are needed at least;"
-            if Exact in at.rules.kinds and limits[1] < 2**20
+            if codec.name == "score" and Exact in at.rules.kinds and limits[1] < 2**20
             else ""
         )
         raise UserError(
-            f"{at.against()}: the {limits[0]:,} ids there is room for do not suffice;{need} ask for fewer bars"
+            f"{at.against()}: the {limits[0]:,} ids there is room for do not suffice;{need} ask for fewer "
+            f"{at.unit}s"
         )
 
 
@@ -94,7 +100,7 @@ def ended(
             whole = i
         at.read(id)
     whole = len(ids) if codec.grammar.allowed(at.s)[0, end] else whole
-    return np.append(ids[:whole], end), f"bar {max(at.bar, 1)}: nothing may follow under {at.against()}"
+    return np.append(ids[:whole], end), f"{at.unit} {max(at.bar, 1)}: nothing may follow under {at.against()}"
 
 
 def check_all(codec: Codec, constraints: Sequence[Constraint], prompts, room: Sequence[int], limits) -> None:
