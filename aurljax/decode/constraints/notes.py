@@ -11,6 +11,7 @@ from aurljax.errors import UserError
 from aurljax.music.codec import Codec
 from aurljax.music.codec.grammar import DURATIONS, PITCHES, TRACKS, UNLIMITED
 from aurljax.music.codec.score_layout import DRUMS, GRID, LONG
+from aurljax.music.score import Score
 
 SLOTS = 4  # registers of what sounds come in groups of so many, so that few shapes are compiled
 MOST = 64  # notes at once that can be counted
@@ -85,7 +86,18 @@ class Longest(Constraint):
             )
 
     def init(self, codec: Codec) -> State:
-        return {"longest": np.int32(int(self.quarters * GRID + 1e-6))}
+        return {"longest": np.int32(self.positions)}
+
+    @property
+    def positions(self) -> int:
+        """Of the grid, that a note may last."""
+        return int(self.quarters * GRID + 1e-6)
+
+    def amended(self, notes: np.ndarray, piece: Score) -> np.ndarray:
+        """Without the tick that rounding to those of the piece may have added."""
+        notes = notes.copy()
+        notes["duration"] = np.minimum(notes["duration"], max(self.positions * piece.resolution // GRID, 1))
+        return notes
 
     @staticmethod
     def longest(now, xp) -> Array:

@@ -1,0 +1,280 @@
+"""Tasks under constraints, with caches and matrices of few bytes, and as the best of several: as `generate` takes them."""
+
+import jax
+import keeping
+import numpy as np
+import pytest
+from test_tasks import HOT, band, masks, model, only_masked_cells_changed
+
+from aurljax import mesh as meshes
+from aurljax.cli import main
+from aurljax.decode import constraints as c
+from aurljax.errors import UserError
+from aurljax.export import provenance
+from aurljax.models.family import Inputs
+from aurljax.music.score import NOTE, Score
+from aurljax.tasks import ask, fill, splice
+from aurljax.tasks.piece import Piece
+
+MAJOR = [0, 2, 4, 5, 7, 9, 11]
+CHANGES, BARS = "C | Am F | % | G7", [["C"], ["Am", "F"], ["Am", "F"], ["G7"]]
+ASKED = [c.Key("C major", 0.2), c.Chords(CHANGES), c.Range(50, 70, ((128, 40, 60),)), c.Longest(2), c.Leap(5)]
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return model(length=384, microtiming=True)
+
+
+def white(seed: int, resolution: int = 480, bars: int = 6) -> Score:
+    """A band of white keys alone, but drums."""
+    score = band(seed, resolution, bars)
+    notes = score.notes.copy()
+    notes["pitch"] -= ~np.isin(notes["pitch"] % 12, MAJOR) & (notes["track"] < 2)
+    return score.replace(notes=notes).repaired()[0]
+
+
+def keeps(score: Score) -> dict[str, bool]:
+    """Of each constraint whether its notes keep to it."""
+    notes = keeping.spans(score)
+    outside = sum(p % 12 not in MAJOR for _, _, p, _, drum, _ in notes if not drum)
+    return {
+        "key": outside <= 0.2 * sum(not drum for *_, drum, _ in notes) + 1e-3,
+        "chords": keeping.keeps_chords(score, BARS),
+        "range": keeping.keeps_range(score, 50, 70, ((128, 40, 60),)),
+        "longest": all(score.duration <= 2 * score.resolution),
+    }
+
+
+# --- what is asked holds of the new notes ------------------------------------------------------------------------------
+
+
+def test_new_notes_keep_to_what_is_asked(tiny):
+    """In several windows, at any resolution; without the constraints they do not."""
+    scores = [white(seed, [480, 96, 384, 1000][seed % 4]) for seed in range(8)]
+    cells, seeds = [masks(Piece(s, tiny.codec), i) for i, s in enumerate(scores)], [(0, i) for i in range(8)]
+    found = fill.fill(tiny, scores, cells, seeds, HOT, ASKED)
+    for score, mask, one in zip(scores, cells, found, strict=True):
+        only_masked_cells_changed(score, mask, one)
+        assert all(keeps(one.score.replace(notes=one.new)).values())
+    assert sum(len(one.new) for one in found) > 100 and max(one.windows for one in found) > 1
+    assert any(one.rows[-1][0][0] == tiny.codec.vocabulary.id("continue") for one in found)  # a window behind the first
+    free = fill.fill(tiny, scores[:2], cells[:2], seeds[:2], HOT)
+    for name in ("key", "chords", "range", "longest"):
+        assert not all(keeps(one.score.replace(notes=one.new))[name] for one in free)
+
+
+def test_the_same_by_every_task(tiny):
+    """Types of few bytes among the settings; what was asked is told."""
+    score, how = white(1), {"constraints": ASKED, "cache": "int8", "weights": "int8", "temperature": 1.5}
+    for pieces in (tiny.infill(score, tracks=[1], **how), tiny.accompany(score, **how), tiny.vary(score, **how)):
+        assert all(keeps(Score(notes=_new(pieces[0], score), tracks=score.tracks, meter=score.meter)).values())
+        made = provenance.read(pieces[0])
+        assert (made["cache"], made["weights"], made["constraints"][0]["kind"]) == ("int8", "int8", "Key")
+    with pytest.raises(UserError, match="cache: 'int4' is none of"):
+        tiny.infill(score, tracks=[1], cache="int4")
+
+
+def _new(piece: Score, score: Score) -> np.ndarray:
+    known = set(score.notes.tolist())
+    return piece.notes[[row not in known for row in piece.notes.tolist()]]
+
+
+def test_chords_are_those_of_the_bar():
+    for bars in range(9):
+        assert c.Chords(CHANGES).later(bars).bars == tuple(c.Chords(CHANGES).bars[(i + bars) % 4] for i in range(4))
+    assert c.Key("C").later(3) == c.Key("C")
+
+
+def test_a_share_outside_the_key_holds_of_what_is_left():
+    """Notes within it that gave way take the last ones outside along; drums do not count."""
+    score = Score(480, tracks=[(0, False), (0, True)])
+    notes = np.zeros(12, NOTE)
+    notes["onset"], notes["duration"], notes["velocity"] = np.arange(12) * 10, 10, 64
+    notes["pitch"] = [60, 61, 62, 64, 65, 67, 69, 71, 72, 61, 61, 61]
+    notes["track"][-2:] = 1
+    kept = c.Key("C major", 0.2).amended(notes, score)
+    assert kept.tolist() == notes.tolist()
+    kept = c.Key("C major", 0.2).amended(notes[[0, 1, 2, 3, 4, 5, 9, 10]], score)
+    assert kept.tolist() == notes[[0, 1, 2, 3, 4, 5, 10]].tolist()
+    assert c.Key("C major").amended(notes[9:], score).tolist() == notes[10:].tolist()
+
+
+def test_a_tick_that_rounding_adds_is_taken_off(tiny):
+    """Of five positions, 208 or 209 ticks where a quarter has 1000."""
+    piece = Piece(Score(1000, tracks=[(0, False)]), tiny.codec)
+    decoded = Score(480, notes=[(20 * i, 100, 0, 40 + i, 64) for i in range(24)], tracks=[(0, False)])
+    notes, _ = splice.answers(piece, 0, [(0, 0)], decoded)
+    assert set(notes["duration"].tolist()) == {208, 209}
+    assert set(c.Longest(5 / 24).amended(notes, piece.score)["duration"].tolist()) == {208}
+
+
+@pytest.mark.parametrize("resolution", [24, 96, 384, 1000])
+def test_new_notes_are_at_the_position_at_which_they_were_written(tiny, resolution):
+    piece = Piece(Score(resolution, tracks=[(0, False)]), tiny.codec)
+    decoded = Score(480, notes=[(t, 1, 0, t % 128, 64) for t in range(1900)], tracks=[(0, False)])
+    notes, lost = splice.answers(piece, 0, [(0, 0)], decoded)
+    written = keeping.spans(decoded)
+    assert not lost and [n[0] for n in keeping.spans(Score(resolution, notes=notes, tracks=[(0, False)]))] == [
+        n[0] for n in written if n[0] < 96
+    ]  # fmt: skip
+
+
+# --- what cannot be kept -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ([c.Density(0, 9)], "density 0-9: it cannot be kept while masked bars are filled in"),
+        ([c.Polyphony(4)], "polyphony 4: it cannot be kept"),
+        ([c.TrackPolyphony(1)], "track polyphony 1: it cannot be kept"),
+        ([c.Exact()], "exact length: it cannot be kept"),
+        ([c.Parallels()], "parallels: it cannot be kept"),
+        ([c.Range(), c.Key("F# major")], "the piece: bar 1 breaks key F# major with what stays as it is"),
+        ([c.Key("F# major", 0.5)], "the piece: bar 1 breaks key F# major with 0.5 passing"),
+        ([c.Range(61, 70)], "the piece: bar 1 breaks range 61-70"),
+        ([c.Longest(0.5)], "the piece: bar 1 breaks longest 0.5"),
+        ([c.Meter(((4, 4),))], "the piece: bar 1 breaks meter 4/4"),
+        ([c.Tempo(100, 130)], r"the piece: bar \d breaks tempo 100-130"),
+        ([c.Programs((0, 128))], "the piece: bar 1 breaks programs 0,drums"),
+        ([c.Tracks(1, 2)], "the piece: bar 1 breaks tracks 1-2"),
+        ([c.Key("C major"), c.Chords("F#")], "key C major and chords F#: no tone of F#|F# and chords"),
+        ([c.Longest(3), c.Longest(4)], "Longest is given twice"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_before_anything_is_sampled(tiny, monkeypatch, asked, words):
+    monkeypatch.setattr(fill.loop, "generate", None)
+    for call in (lambda: ask.infill(tiny, white(1), bars=(4, 5), constraints=asked),
+                 lambda: ask.accompany(tiny, white(1), constraints=asked),
+                 lambda: ask.vary(tiny, white(1), share=0.05, constraints=asked)):  # fmt: skip
+        with pytest.raises(UserError, match=words):
+            call()
+
+
+def test_what_is_masked_may_break_what_is_asked(tiny):
+    """And pieces of few ticks cannot tell chords apart."""
+    score = white(1)
+    high = score.notes.copy()
+    high["pitch"] += np.uint8(40) * Piece(score, tiny.codec).inside([(2, 0)])
+    (found,) = ask.infill(tiny, score.replace(notes=high), cells=[(2, 0)], constraints=ASKED, sampler=HOT)
+    assert all(found.new["pitch"] <= 70)
+    with pytest.raises(UserError, match="chords: the piece has 12 ticks a quarter"):
+        ask.infill(tiny, white(1, 12), cells=[(2, 0)], constraints=ASKED)
+
+
+def test_the_first_note_of_a_cell_is_no_leap():
+    """What comes before it is not known; behind it, leaps are priced as in any piece."""
+    codec = model(microtiming=True).codec
+    v, score = codec.vocabulary, Score(480, notes=[(0, 480, 0, 40, 64), (1920, 480, 0, 80, 64)], tracks=[(0, False)])
+    ids = codec.encode(score, holes=[(0, 0)])
+    ids = ids[: np.argmax(ids == v.id("fill")) + 1]
+    at = c.replay.Replay(codec, [c.Leap(4, 3.0)])
+    prices = []
+    for id in [*ids.tolist(), v.id("position", 3), v.id("pitch", 30)]:
+        at.read(id)
+        prices.append(-at.rules.penalised(at.s, at.r, np.zeros((1, len(v)), np.float32))[0])
+    assert not prices[-2].any() and prices[-4].any()  # in the cell; before it
+    priced = [p for p in range(128) if prices[-1][v.id("pitch", p)] == 3.0]
+    assert priced == [p for p in range(128) if abs(p - 30) > 4]
+
+
+class Hush(c.Constraint):
+    """After its first note in a cell nothing may be written, of which no look ahead knows."""
+
+    told = ()
+
+    def __str__(self):
+        return "hush"
+
+    @staticmethod
+    def ids(now, xp):
+        late = (now.s["filling"] > 0) & (now.s["bar"] >= 3) & (now.s["pitch"] >= 0)
+        return {kind: ~late[:, None] for kind in ("position", "pitch", "filled", "fill", "track", "duration", "velocity",
+                                                  "micro", "long")}  # fmt: skip
+
+
+def test_where_nothing_may_follow_the_cells_before_are_kept_and_it_is_told(tiny):
+    score = white(2)
+    cells = [(b, 0) for b in range(6)]
+    found = fill.fill(tiny, [score] * 6, [cells] * 6, [(0, i) for i in range(6)], HOT, [Hush()])
+    stopped = [one for one in found if "ended" in one.score.meta]
+    assert stopped
+    for one in stopped:
+        assert one.score.meta["ended"].startswith("bar ") and one.score.meta["ended"].endswith("nothing may follow under hush")
+        ended = int(one.score.meta["ended"].split()[1][:-1])
+        bar = Piece(one.score.replace(notes=one.new), tiny.codec).bar_of(one.new["onset"])
+        assert ended >= 4 and all(bar < ended - 1)
+        only_masked_cells_changed(score.replace(meta={**score.meta, "ended": one.score.meta["ended"]}), cells, one)
+    assert any(len(one.new) for one in stopped)
+
+
+# --- the best of several -----------------------------------------------------------------------------------------------
+
+
+def test_the_best_of_several_is_the_likeliest(tiny):
+    """By a plain sum over the forward pass of what was written; or by any other measure. Its candidates share a mask."""
+    score = white(3)
+    found = ask.vary(tiny, score, 0.2, n=2, best_of=3, seed=4, sampler=HOT)
+    cells = [ask.drawn(Piece(score, tiny.codec), 0.2, (4, i)) for i in (0, 0, 0, 1, 1, 1)]
+    candidates = fill.fill(tiny, [score] * 6, cells, [(4, i) for i in range(6)], HOT)
+    means = [_mean(tiny, one.rows) for one in candidates]
+    assert len(set(np.round(means, 4))) == 6
+    for one, at in zip(found, (int(np.argmax(means[:3])), 3 + int(np.argmax(means[3:]))), strict=True):
+        assert one.score.notes.tobytes() == candidates[at].score.notes.tobytes()
+        made = provenance.read(one.score)
+        assert (made["row"], made["best_of"], made["seed"]) == (at, 3, 4)
+    (fewest,) = ask.vary(tiny, score, 0.2, best_of=3, seed=4, sampler=HOT, rank=lambda scores: [-len(s) for s in scores])
+    assert len(fewest.score) == min(len(one.score) for one in candidates[:3])
+
+
+def _mean(m, rows) -> float:
+    sums = []
+    for ids, first in rows:
+        features = {k: x[None, :-1] for k, x in m.codec.features(ids).items()}
+        with meshes.use(m.mesh):
+            inputs = Inputs(ids[None, :-1], np.arange(len(ids) - 1)[None], features)
+            logits, _ = m.parts.family.apply(m.parts.model, m.weights, inputs)
+            log_p = np.asarray(jax.nn.log_softmax(logits))[0]
+        sums += log_p[np.arange(len(ids) - 1), ids[1:]][first - 1 :].tolist()
+    return float(np.mean(sums))
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"best_of": 0}, "best_of must be above 0"),
+        ({"rank": len}, "rank: there is one score to choose from; set best_of"),
+        ({"n": -1}, "n must be above 0"),
+        ({"weights": "int4"}, "weights: 'int4' is none of"),
+    ],
+)
+def test_the_same_words_as_of_generate(tiny, how, words):
+    for call in (lambda: tiny.infill(white(0), bars=(0, 1), **how), lambda: tiny.generate(bars=1, **how)):
+        with pytest.raises(UserError, match=words):
+            call()
+
+
+# --- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_takes_them(home, tmp_path, capsys):
+    """Constraints, types and the best of several go with a task; what cannot be is one sentence and status 2."""
+    score = Score(480, notes=[(240 * i, 240, i % 2, 60 + i % 5, 80) for i in range(16)], tracks=[(0, False), (32, False)])
+    score.save_midi(tmp_path / "p.mid")
+    where = ["generate", "--checkpoint", str(home / "run"), "--out", str(tmp_path / "out"), "--vary", str(tmp_path / "p.mid")]
+    for flags, words in (
+        (["--polyphony", "3"], "polyphony 3: it cannot be kept while masked bars are filled in"),
+        (["--range", "C5-C6"], "the piece: bar 1 breaks range 72-84"),
+        (["--draft", str(home / "run")], "--vary takes no --draft"),
+        (["--best-of", "0"], "best_of must be above 0"),
+    ):
+        assert main([*where, *flags]) == 2
+        assert words in capsys.readouterr().err and not (tmp_path / "out").exists()
+    flags = ["--range", "60-64", "--share", "0.4", "--best-of", "2", "--cache", "bfloat16", "--report", str(tmp_path / "r.json")]
+    assert main([*where, *flags]) == 0
+    from aurljax import load_midi
+
+    made = provenance.read(load_midi(tmp_path / "out/000.mid"))
+    assert (made["cache"], made["best_of"], made["constraints"]) == ("bfloat16", 2, [{"kind": "Range", "low": 60, "high": 64}])
+    assert keeping.keeps_range(load_midi(tmp_path / "out/000.mid"), 60, 64)
