@@ -18,7 +18,7 @@ from aurljax.tasks.piece import Piece
 
 MAJOR = [0, 2, 4, 5, 7, 9, 11]
 CHANGES, BARS = "C | Am F | % | G7", [["C"], ["Am", "F"], ["Am", "F"], ["G7"]]
-ASKED = [c.Key("C major", 0.2), c.Chords(CHANGES), c.Range(50, 70, ((128, 40, 60),)), c.Longest(2), c.Leap(5)]
+ASKED = [c.Key("C major", 0.2), c.Chords(CHANGES), c.Range(50, 70, ((128, 40, 63),)), c.Longest(2), c.Leap(5)]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def keeps(score: Score) -> dict[str, bool]:
     return {
         "key": outside <= 0.2 * sum(not drum for *_, drum, _ in notes) + 1e-3,
         "chords": keeping.keeps_chords(score, BARS),
-        "range": keeping.keeps_range(score, 50, 70, ((128, 40, 60),)),
+        "range": keeping.keeps_range(score, 50, 70, ((128, 40, 63),)),
         "longest": all(score.duration <= 2 * score.resolution),
     }
 
@@ -195,37 +195,44 @@ class Hush(c.Constraint):
 
 
 def test_where_nothing_may_follow_the_cells_before_are_kept_and_it_is_told(tiny):
-    score = white(2)
-    cells = [(b, 0) for b in range(6)]
-    found = fill.fill(tiny, [score] * 6, [cells] * 6, [(0, i) for i in range(6)], HOT, [Hush()])
+    score, cells = white(2, bars=4), [(b, 0) for b in range(4)]
+    found = fill.fill(tiny, [score] * 4, [cells] * 4, [(0, i) for i in range(4)], HOT, [Hush()])
     stopped = [one for one in found if "ended" in one.score.meta]
-    assert stopped
+    assert stopped and any(len(one.new) for one in stopped)
     for one in stopped:
-        assert one.score.meta["ended"].startswith("bar ") and one.score.meta["ended"].endswith("nothing may follow under hush")
-        ended = int(one.score.meta["ended"].split()[1][:-1])
+        assert one.score.meta["ended"] == "bar 4: nothing may follow under hush"
         bar = Piece(one.score.replace(notes=one.new), tiny.codec).bar_of(one.new["onset"])
-        assert ended >= 4 and all(bar < ended - 1)
+        assert all(bar < 3)
         only_masked_cells_changed(score.replace(meta={**score.meta, "ended": one.score.meta["ended"]}), cells, one)
-    assert any(len(one.new) for one in stopped)
 
 
 # --- the best of several -----------------------------------------------------------------------------------------------
 
 
 def test_the_best_of_several_is_the_likeliest(tiny):
-    """By a plain sum over the forward pass of what was written; or by any other measure. Its candidates share a mask."""
-    score = white(3)
-    found = ask.vary(tiny, score, 0.2, n=2, best_of=3, seed=4, sampler=HOT)
-    cells = [ask.drawn(Piece(score, tiny.codec), 0.2, (4, i)) for i in (0, 0, 0, 1, 1, 1)]
-    candidates = fill.fill(tiny, [score] * 6, cells, [(4, i) for i in range(6)], HOT)
+    """By a plain sum over the forward pass of what was written; or by any other measure."""
+    score, cells = white(3, bars=3), [(1, 0), (1, 1), (2, 1)]
+    asked = {"cells": cells, "n": 2, "best_of": 2, "seed": 4, "sampler": HOT}
+    found = ask.infill(tiny, score, **asked)
+    candidates = fill.fill(tiny, [score] * 4, [cells] * 4, [(4, i) for i in range(4)], HOT)
     means = [_mean(tiny, one.rows) for one in candidates]
-    assert len(set(np.round(means, 4))) == 6
-    for one, at in zip(found, (int(np.argmax(means[:3])), 3 + int(np.argmax(means[3:]))), strict=True):
+    assert len(set(np.round(means, 4))) == 4
+    for one, at in zip(found, (int(np.argmax(means[:2])), 2 + int(np.argmax(means[2:]))), strict=True):
         assert one.score.notes.tobytes() == candidates[at].score.notes.tobytes()
         made = provenance.read(one.score)
-        assert (made["row"], made["best_of"], made["seed"]) == (at, 3, 4)
-    (fewest,) = ask.vary(tiny, score, 0.2, best_of=3, seed=4, sampler=HOT, rank=lambda scores: [-len(s) for s in scores])
-    assert len(fewest.score) == min(len(one.score) for one in candidates[:3])
+        assert (made["row"], made["best_of"], made["seed"]) == (at, 2, 4)
+    fewest = ask.infill(tiny, score, **asked, rank=lambda scores: [-len(s) for s in scores])
+    counts = [len(one.score) for one in candidates]
+    assert [len(one.score) for one in fewest] == [min(counts[:2]), min(counts[2:])]
+
+
+@pytest.mark.slow
+def test_variants_of_one_piece_share_their_mask(tiny):
+    score = white(3)
+    found = ask.vary(tiny, score, 0.2, n=2, best_of=3, seed=4, sampler=HOT)
+    for i, one in enumerate(found):
+        only_masked_cells_changed(score, ask.drawn(Piece(score, tiny.codec), 0.2, (4, i)), one)
+    assert len({provenance.read(one.score)["row"] // 3 for one in found}) == 2
 
 
 def _mean(m, rows) -> float:
@@ -265,7 +272,7 @@ def test_the_command_takes_them(home, tmp_path, capsys):
     where = ["generate", "--checkpoint", str(home / "run"), "--out", str(tmp_path / "out"), "--vary", str(tmp_path / "p.mid")]
     for flags, words in (
         (["--polyphony", "3"], "polyphony 3: it cannot be kept while masked bars are filled in"),
-        (["--range", "C5-C6"], "the piece: bar 1 breaks range 72-84"),
+        (["--range", "C5-C6"], "breaks range 72-84 with what stays as it is"),
         (["--draft", str(home / "run")], "--vary takes no --draft"),
         (["--best-of", "0"], "best_of must be above 0"),
     ):
