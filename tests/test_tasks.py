@@ -18,12 +18,13 @@ from aurljax.tasks.piece import Piece, with_tracks
 HOT = Sampler(temperature=1.5)
 
 
-def model(length=512, infill=True, objective=0.5, **options) -> Model:
+def model(length=512, infill=True, objective=0.5, window=0, **options) -> Model:
     """A tiny model of random weights."""
     tree = {
         "codec": {"options": {"infill": infill, **options}},
         "data": {"length": length, "objective": {"span": objective if infill else 0.0}},
-        "model": {"family": "decoder", "d_model": 16, "layers": 1, "heads": 2, "kv_heads": 2, "d_ff": 16},
+        "model": {"family": "decoder", "d_model": 16, "layers": 1, "heads": 2, "kv_heads": 2, "d_ff": 16,
+                  "window": window},
     }
     parts = config.build(config.from_dict(tree))
     devices = mesh.make(1, 1)
