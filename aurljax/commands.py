@@ -180,7 +180,7 @@ def generate(args: argparse.Namespace) -> None:
     """Checkpoint (and prompt) -> MIDI files."""
     import aurljax
     from aurljax.decode import asking, wording
-    from aurljax.export import finish, provenance, write
+    from aurljax.export import finish, player, provenance, write
     from aurljax.tasks import words
 
     out = Path(args.out)
@@ -229,7 +229,7 @@ def generate(args: argparse.Namespace) -> None:
     if task and corpus is not None:
         _check(corpus, paths, [f.score.replace(notes=f.new) for f in filled])
     elif corpus is not None:
-        _check(corpus, paths, [model.codec.continuation(s, prompt) if prompt else s for s in scores])
+        _check(corpus, paths, [s.replace(notes=s.notes[~player.given(s, prompt)]) for s in scores])
 
 
 def _streamed(stream):

@@ -16,6 +16,7 @@ from aurljax import checkpoint, config, mesh, params
 from aurljax.decode import best, length, loop, speculate, stream
 from aurljax.decode import constraints as wishes
 from aurljax.decode import sampler as samplers
+from aurljax.decode.behind import Behind
 from aurljax.decode.sampler import Sampler
 from aurljax.decode.stream import Stream
 from aurljax.errors import UserError
@@ -82,6 +83,8 @@ class Model:
     ) -> list[Score]:
         """n scores drawn from the model, each beginning with `prompt` if there is one.
 
+        Of the prompt all rows stay to the bit, at its own resolution, also those that the codec does not tell: see
+        `aurljax.decode.behind`.
         bars, seconds: length of what is new; without them the model ends where it likes, at the latest at the
         context. Score i depends on (seed, i, prompt, settings) alone, and tells how it was made (`export.provenance`).
         constraints: what holds of every note (`aurljax.decode.constraints`); `meta["ended"]` of a score says why, where
@@ -96,11 +99,12 @@ class Model:
         asked = {"sampler": samplers.make(sampler, settings), "bars": bars, "seconds": seconds, "max_ids": max_ids,
                  "constraints": tuple(constraints), "cache": cache, "weights": weights}  # fmt: skip
         seeds = [(seed, i) for i in range(n * best_of)]
-        scores = self.generate_batch([prompt] * len(seeds), draft=draft, ahead=ahead, seeds=seeds, **asked)
+        decoded = self._drawn([prompt] * len(seeds), draft=draft, ahead=ahead, seeds=seeds, **asked)
+        scores = [Behind(self.codec, prompt).score(d) for d in decoded]
         asked |= {"draft": draft.origin, "ahead": ahead} if draft else {}
         asked |= {"best_of": best_of} if best_of > 1 else {}
         given = len(self.codec.opening(prompt)[0])
-        chosen = best.choose(scores, best_of, rank, lambda: likelihood.mean_log_likelihood(self, scores, given))
+        chosen = best.choose(scores, best_of, rank, lambda: likelihood.mean_log_likelihood(self, decoded, given))
         return [self._finished(scores[i], seeds[i], prompt, asked) for i in chosen]
 
     def stream(
@@ -126,13 +130,14 @@ class Model:
         best.positive(bars=bars, seconds=seconds, max_ids=max_ids, chunk=chunk)
         asked = {"sampler": samplers.make(sampler, settings), "bars": bars, "seconds": seconds, "max_ids": max_ids,
                  "constraints": tuple(constraints), "cache": cache, "weights": weights}  # fmt: skip
-        r = self._request([prompt], seeds=[(seed, 0)], **asked)
+        r, behind = self._request([prompt], seeds=[(seed, 0)], **asked), Behind(self.codec, prompt)
         return Stream(
             self.codec,
             r.written[0],
             stream.chunks(r.plan, self.weights, self.mesh, r.arguments, chunk),
             lambda new: r.decoded(new[None])[0],
-            lambda score: self._finished(score, (seed, 0), prompt, asked),
+            lambda score: self._finished(behind.score(score), (seed, 0), prompt, asked),
+            behind,
         )
 
     def generate_batch(
@@ -143,6 +148,11 @@ class Model:
 
         asked: sampler, seeds [(seed, i)], and optionally bars, seconds, max_ids, constraints, cache, weights.
         """
+        found = self._drawn(prompts, draft, ahead, **asked)
+        return [Behind(self.codec, prompt).score(score) for prompt, score in zip(prompts, found, strict=True)]
+
+    def _drawn(self, prompts: list[Score | None], draft: Model | None, ahead: int, **asked: Any) -> list[Score]:
+        """`generate_batch` as the codec tells it, prompts included."""
         r = self._request(prompts, **asked)
         with mesh.use(self.mesh):
             if draft is None:

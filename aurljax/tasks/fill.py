@@ -22,6 +22,7 @@ from aurljax.evaluate.likelihood import Row
 from aurljax.music.codec import score_layout
 from aurljax.music.codec.grammar import UNLIMITED
 from aurljax.music.score import NOTE, Score
+from aurljax.music.settling import settle
 from aurljax.tasks import passes, splice
 from aurljax.tasks.passes import Pass
 from aurljax.tasks.piece import Cell, Piece
@@ -67,7 +68,7 @@ class _Work:
     ended: str = ""
 
     def settled(self) -> tuple[np.ndarray, int, int]:
-        found, cut, dropped = splice.settle(self.locked.notes, self.answers)
+        found, cut, dropped = settle(self.locked.notes, self.answers)
         new = found
         for constraint in self.constraints:
             new = constraint.amended(new, self.locked)
