@@ -54,7 +54,7 @@ class Behind:
             notes=np.concatenate([self.prompt.notes, new]),
             tracks=tracks,
             names=names,
-            meter=self._meters(decoded, clock),
+            meter=self._meters(decoded),
             key=[*keys, *self.prompt.key.tolist()],
             controls=np.concatenate([self.prompt.controls, controls]),
             texts=(*self.prompt.texts, *texts),
@@ -127,18 +127,15 @@ class Behind:
         new["duration"] = np.maximum(end - new["onset"], 1)
         return new
 
-    def _meters(self, decoded: Score, clock: Score) -> list[tuple]:
-        """The prompt's rows and the new ones; where new bars do not go on with the prompt's own, they state their meter."""
+    def _meters(self, decoded: Score) -> list[tuple]:
+        """The prompt's rows and the new ones; where a codec that lacks the prompt's last meter goes on in another, too."""
         own, line = self.prompt.meter.tolist(), self._edge[0] + self.codec.early
-        rows = [(int(self.ticks(decoded, t)), n, d) for t, n, d in _beyond(decoded.meter, self._given.meter).tolist()]
         if "meter" not in self.codec.vocabulary.index:
             return own
+        rows = [(int(self.ticks(decoded, t)), n, d) for t, n, d in _beyond(decoded.meter, self._given.meter).tolist()]
         tick = int(self.ticks(decoded, line))
-        reach = Score(self.prompt.resolution, notes=[(0, tick + 1, 0, 0, 1)], tracks=[(0, False)], meter=own)
-        written, stated = _in_force(decoded, line), _in_force(self.prompt, tick)
-        if written != stated or tick not in reach.bar_ticks:
-            rows.append((tick, *written))
-        return [*rows, *own]
+        written = _in_force(decoded, line)
+        return [*rows, *([(tick, *written)] if written != _in_force(self.prompt, tick) else []), *own]
 
 
 def _beyond(table: np.ndarray, given: np.ndarray) -> np.ndarray:
