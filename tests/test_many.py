@@ -62,8 +62,13 @@ def keeps(codec, score: Score, checks: dict) -> None:
 
 
 def continue_all(m, pieces: list[Score], number: int, how: dict, checks: dict) -> int:
-    """The first bar of each piece goes on: its rows stay, chords begin with the new bar, all else holds of the whole."""
-    prompts = [m.codec.decode(m.codec.encode(score, (0, 1))) for score in pieces]
+    """The first bars that nothing sounds out of go on: their rows stay, chords begin with the new bar, all else holds of the
+    whole. Where notes sound on, polyphony may leave no place for a new one, which is refused."""
+    firsts = [m.codec.decode(m.codec.encode(score, (0, 1))) for score in pieces]
+    firsts = [score for score in firsts if score.end <= m.codec.bar_tick(score, 1) - m.codec.early]
+    prompts = (firsts * ROWS)[:ROWS]
+    if not prompts:
+        return 0
     seeds = [(number, ROWS + i) for i in range(ROWS)]
     whole = {name: check for name, check in checks.items() if name != "Chords"}
     for prompt, score in zip(prompts, m.generate_batch(prompts, seeds=seeds, bars=1, **how), strict=True):
@@ -73,7 +78,7 @@ def continue_all(m, pieces: list[Score], number: int, how: dict, checks: dict) -
         keeps(m.codec, score, whole)
         if "Chords" in checks:
             assert checks["Chords"](moved(score, new, line))
-    return len(pieces)
+    return len(prompts)
 
 
 def moved(score: Score, notes: np.ndarray, line: int) -> Score:
