@@ -62,7 +62,7 @@ def keeps(codec, score: Score, checks: dict) -> None:
 
 
 def continue_all(m, pieces: list[Score], number: int, how: dict, checks: dict) -> int:
-    """The first bars that nothing sounds out of go on: their rows stay, chords begin with the new bar, all else holds of all.
+    """The first bars that nothing sounds out of go on: their rows stay, chords begin with the new bar, all else of all.
     Where notes sound on, polyphony may leave no place for a new one, which is refused."""
     firsts = [m.codec.decode(m.codec.encode(score, (0, 1))) for score in pieces]
     firsts = [score for score in firsts if score.end <= m.codec.bar_tick(score, 1) - m.codec.early]
