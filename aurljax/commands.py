@@ -180,29 +180,29 @@ def generate(args: argparse.Namespace) -> None:
     """Checkpoint (and prompt) -> MIDI files."""
     import aurljax
     from aurljax.decode import asking, wording
-    from aurljax.export import finish, provenance, write
+    from aurljax.export import finish, player, provenance, write
     from aurljax.tasks import words
 
     out = Path(args.out)
     paths = [out / f"{i:03}.mid" for i in range(args.n)]
     _free(args, paths)
-    asked = {"bars": args.bars, "seconds": args.seconds, "seed": args.seed, "constraints": asking.parse(args),
-             "sampler": wording.parse(args), "cache": args.cache, "weights": args.weights}  # fmt: skip
+    asked = {"seed": args.seed, "constraints": asking.parse(args), "sampler": wording.parse(args), "cache": args.cache,
+             "weights": args.weights}  # fmt: skip
     best_of = wording.number("--best-of", args.best_of, int)
     apart = {"-n": args.n > 1, "--best-of": best_of > 1, "--draft": args.draft}
     if task := words.named(args):
-        idle = {"--bars": args.bars, "--seconds": args.seconds, "--stream": args.stream, "--best-of": best_of > 1,
-                "--draft": args.draft, "--cache": args.cache, "--weights": args.weights,
-                "a constraint": asked["constraints"]}  # fmt: skip
+        idle = {"--bars": args.bars, "--seconds": args.seconds, "--stream": args.stream, "--draft": args.draft}
         if other := next((name for name, given in idle.items() if given), None):
             raise UserError(f"--{task} takes no {other}; leave it out")
+    else:
+        asked |= {"bars": args.bars, "seconds": args.seconds}
     if args.stream and (other := next((name for name, given in apart.items() if given), None)):
         raise UserError(f"--stream writes one piece while it is made, id by id; leave out {other}")
     given = getattr(args, task or "prompt")
     prompt = aurljax.load_midi(given) if given else None
     corpus = aurljax.Corpus(args.check) if args.check else None
     model = aurljax.load_model(args.checkpoint)
-    filled = words.run(task, model, prompt, args, asked["sampler"]) if task else []
+    filled = words.run(task, model, prompt, args, {"n": args.n, "best_of": best_of, **asked}) if task else []
     if task:
         scores = [finish.audible(f.score) for f in filled]
     elif args.stream:
@@ -229,7 +229,7 @@ def generate(args: argparse.Namespace) -> None:
     if task and corpus is not None:
         _check(corpus, paths, [f.score.replace(notes=f.new) for f in filled])
     elif corpus is not None:
-        _check(corpus, paths, [model.codec.continuation(s, prompt) if prompt else s for s in scores])
+        _check(corpus, paths, [s.replace(notes=s.notes[~player.given(s, prompt)]) for s in scores])
 
 
 def _streamed(stream):

@@ -13,9 +13,10 @@ import numpy as np
 from etils import epath
 
 from aurljax import checkpoint, config, mesh, params
+from aurljax.decode import best, length, loop, speculate, stream
 from aurljax.decode import constraints as wishes
-from aurljax.decode import length, loop, speculate, stream
 from aurljax.decode import sampler as samplers
+from aurljax.decode.behind import Behind
 from aurljax.decode.sampler import Sampler
 from aurljax.decode.stream import Stream
 from aurljax.errors import UserError
@@ -74,7 +75,7 @@ class Model:
         cache: str | None = None,
         weights: str | None = None,
         best_of: int = 1,
-        rank: Callable[[list[Score]], Sequence[float]] | None = None,
+        rank: best.Rank | None = None,
         draft: Model | None = None,
         ahead: int = 4,
         sampler: Sampler | None = None,
@@ -82,6 +83,8 @@ class Model:
     ) -> list[Score]:
         """n scores drawn from the model, each beginning with `prompt` if there is one.
 
+        Of the prompt all rows stay to the bit, at its own resolution, also those that the codec does not tell: see
+        `aurljax.decode.behind`.
         bars, seconds: length of what is new; without them the model ends where it likes, at the latest at the
         context. Score i depends on (seed, i, prompt, settings) alone, and tells how it was made (`export.provenance`).
         constraints: what holds of every note (`aurljax.decode.constraints`); `meta["ended"]` of a score says why, where
@@ -91,26 +94,18 @@ class Model:
         distribution is this one's all the same. settings: those of a Sampler, such as temperature=0.9, where none is
         given. UserError: a prompt that leaves no room, or breaks a constraint.
         """
-        _positive(n=n, bars=bars, seconds=seconds, max_ids=max_ids, best_of=best_of, ahead=ahead)
-        if rank is not None and best_of == 1:
-            raise UserError("rank: there is one score to choose from; set best_of")
+        best.positive(n=n, bars=bars, seconds=seconds, max_ids=max_ids, ahead=ahead)
+        best.check(best_of, rank)
         asked = {"sampler": samplers.make(sampler, settings), "bars": bars, "seconds": seconds, "max_ids": max_ids,
                  "constraints": tuple(constraints), "cache": cache, "weights": weights}  # fmt: skip
         seeds = [(seed, i) for i in range(n * best_of)]
-        scores = self.generate_batch([prompt] * len(seeds), draft=draft, ahead=ahead, seeds=seeds, **asked)
+        decoded = self._drawn([prompt] * len(seeds), draft=draft, ahead=ahead, seeds=seeds, **asked)
+        scores = [Behind(self.codec, prompt).score(d) for d in decoded]
         asked |= {"draft": draft.origin, "ahead": ahead} if draft else {}
-        if best_of > 1:
-            chosen = self._best(scores, best_of, prompt, rank)
-            scores, seeds, asked = [scores[i] for i in chosen], [seeds[i] for i in chosen], asked | {"best_of": best_of}
-        return [self._finished(score, row, prompt, asked) for score, row in zip(scores, seeds, strict=True)]
-
-    def _best(self, scores: list[Score], of: int, prompt: Score | None, rank: Callable | None) -> list[int]:
-        """The number of the best of each `of` scores."""
+        asked |= {"best_of": best_of} if best_of > 1 else {}
         given = len(self.codec.opening(prompt)[0])
-        ranks = rank(scores) if rank else likelihood.mean_log_likelihood(self, scores, given)
-        if np.shape(ranks) != (len(scores),):
-            raise UserError(f"rank must give one number for each of {len(scores)} scores, not {np.shape(ranks)}")
-        return [i + int(np.argmax(ranks[i : i + of])) for i in range(0, len(scores), of)]
+        chosen = best.choose(scores, best_of, rank, lambda: likelihood.mean_log_likelihood(self, decoded, given))
+        return [self._finished(scores[i], seeds[i], prompt, asked) for i in chosen]
 
     def stream(
         self,
@@ -132,16 +127,17 @@ class Model:
         `for bar in model.stream(bars=8): ...`; see `aurljax.decode.stream` for what a bar holds, for `latency` and for
         `score`. Leaving the loop, or `close()`, stops the work.
         """
-        _positive(bars=bars, seconds=seconds, max_ids=max_ids, chunk=chunk)
+        best.positive(bars=bars, seconds=seconds, max_ids=max_ids, chunk=chunk)
         asked = {"sampler": samplers.make(sampler, settings), "bars": bars, "seconds": seconds, "max_ids": max_ids,
                  "constraints": tuple(constraints), "cache": cache, "weights": weights}  # fmt: skip
-        r = self._request([prompt], seeds=[(seed, 0)], **asked)
+        r, behind = self._request([prompt], seeds=[(seed, 0)], **asked), Behind(self.codec, prompt)
         return Stream(
             self.codec,
             r.written[0],
             stream.chunks(r.plan, self.weights, self.mesh, r.arguments, chunk),
             lambda new: r.decoded(new[None])[0],
-            lambda score: self._finished(score, (seed, 0), prompt, asked),
+            lambda score: self._finished(behind.score(score), (seed, 0), prompt, asked),
+            behind,
         )
 
     def generate_batch(
@@ -152,6 +148,11 @@ class Model:
 
         asked: sampler, seeds [(seed, i)], and optionally bars, seconds, max_ids, constraints, cache, weights.
         """
+        found = self._drawn(prompts, draft, ahead, **asked)
+        return [Behind(self.codec, prompt).score(score) for prompt, score in zip(prompts, found, strict=True)]
+
+    def _drawn(self, prompts: list[Score | None], draft: Model | None, ahead: int, **asked: Any) -> list[Score]:
+        """`generate_batch` as the codec tells it, prompts included."""
         r = self._request(prompts, **asked)
         with mesh.use(self.mesh):
             if draft is None:
@@ -199,13 +200,13 @@ class Model:
 
     def _finished(self, score: Score, row: tuple[int, int], prompt: Score | None, asked: Mapping[str, Any]) -> Score:
         """A score as it goes to the user: complete, and telling how it was made."""
-        asked = {**asked, "constraints": asked["constraints"] or None, "ended": score.meta.get("ended")}
-        return provenance.attach(finish(score, prompt), provenance.of(self.origin, row, prompt, **asked))
+        return provenance.attach(finish(score, prompt), provenance.asked(self.origin, row, prompt, score, asked))
 
     def infill(self, score: Score, *, sampler: Sampler | None = None, **asked: Any) -> list[Score]:
         """`score` with cells written anew, all else left to the bit: see `aurljax.tasks.ask.infill`.
 
-        asked: bars=(a, b), tracks (numbers from 0, or names) or cells [(bar, track)]; n, seed; settings of a Sampler.
+        asked: bars=(a, b), tracks (numbers from 0, or names) or cells [(bar, track)]; n, seed, constraints, cache,
+        weights, best_of, rank as for `generate`; settings of a Sampler.
         """
         return self._task("infill", score, sampler, asked)
 
@@ -227,12 +228,6 @@ class Model:
     def score(self, score: Score) -> float:
         """Nats of a score: minus the log of the probability the model gives its ids."""
         return likelihood.of_scores(self, [score]).nats
-
-
-def _positive(**values: float | None) -> None:
-    for name, value in values.items():
-        if value is not None and value <= 0:
-            raise UserError(f"{name} must be above 0, not {value}")
 
 
 def load(path: epath.PathLike, data: int = 1, model: int = 1) -> Model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-TICKS = 20  # of a position of the `score` codec; onsets may lie 10 before to 9 behind it
+TICKS = 20  # of a position of the `score` codec, of 480 a quarter; onsets may lie 10 before to 9 behind it
 LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 TRIADS = {"": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "dim": (0, 3, 6), "maj7": (0, 4, 7, 11)}
 
@@ -12,15 +12,16 @@ TRIADS = {"": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "dim": (0, 3, 6), "
 def spans(score):
     """(first position, end position, pitch, track, drum, program) of each note, in order of writing."""
     t = score.tracks[score.track]
-    at = (score.onset + TICKS // 2) // TICKS
-    end = at + np.maximum(-(-score.duration // TICKS), 1)  # a note cut by micro-timing has taken its last position
+    at = (np.rint(score.onset * 480 / score.resolution).astype(int) + TICKS // 2) // TICKS
+    position = score.resolution / 24
+    end = at + np.maximum(np.ceil(score.duration / position), 1)  # a note cut by micro-timing has taken its last position
     rows = zip(at, end, score.pitch, score.track, t["is_drum"], t["program"], strict=True)
     return sorted((int(a), int(e), int(p), int(k), bool(d), int(g)) for a, e, p, k, d, g in rows)
 
 
 def bar_lines(score, upto):
     """Positions of the bar lines from 0 to the first one at or after `upto`."""
-    lines, meter = [0], [(int(m["tick"]) // TICKS, 96 * int(m["numerator"]) // int(m["denominator"]))
+    lines, meter = [0], [(int(m["tick"]) * 24 // score.resolution, 96 * int(m["numerator"]) // int(m["denominator"]))
                          for m in score.meters]  # fmt: skip
     while lines[-1] < upto:
         lines.append(lines[-1] + [length for at, length in meter if at <= lines[-1]][-1])

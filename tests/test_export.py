@@ -60,13 +60,13 @@ def test_nothing_but_the_notes_decides_the_key_and_no_note_changes():
     assert finish(done) == done
 
 
-def test_names_are_those_of_the_prompt_and_of_general_midi():
+def test_names_are_its_own_and_those_of_general_midi():
     notes = [(0, 9, t, 60 + t, 80) for t in range(5)]
     tracks = [(52, False), (52, False), (33, False), (0, True), (52, False)]
     bare = Score(notes=notes, tracks=tracks)
-    prompt = Score(notes=notes[:3], tracks=[(52, False), (0, False), (33, False)], names=("Soprano", "Other", "Low"))
     assert finish(bare).names == ("Choir Aahs 1", "Choir Aahs 2", "Fingered Bass", "Drums", "Choir Aahs 3")
-    assert finish(bare, prompt).names == ("Soprano", "Choir Aahs 1", "Low", "Drums", "Choir Aahs 2")
+    named = bare.replace(names=("Soprano", "", "Low"))
+    assert finish(named).names == ("Soprano", "Choir Aahs 1", "Low", "Drums", "Choir Aahs 2")
     silent = bare.replace(tracks=[*tracks, (5, False)], names=("", "", "", "", "", "Nobody"),
                           controls=[(0, 5, 0, 7, 1), (0, 2, 0, 7, 2)])  # fmt: skip
     assert finish(silent).names == finish(bare).names and finish(silent).controls.tolist() == [(0, 2, 0, 7, 2)]

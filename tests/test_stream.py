@@ -11,6 +11,7 @@ from aurljax import mesh as meshes
 from aurljax import params
 from aurljax.config import build, from_dict
 from aurljax.decode import loop, stream
+from aurljax.decode.behind import Behind
 from aurljax.decode.constraints import Exact
 from aurljax.decode.sampler import Repetition, Sampler
 from aurljax.decode.stream import Latency, events
@@ -133,14 +134,15 @@ def test_a_stream_goes_on_from_a_prompt(name):
     limit = {"bars": 2} if name == "score" else {"seconds": 3.0}
     found = m.stream(prompt=prompt, seed=1, **limit)
     bars = list(found)
-    score = m.codec.decode(found.ids)
     assert found.score == m.generate(prompt=prompt, seed=1, **limit)[0]
-    given, _ = m.codec.opening(prompt)
-    before = m.codec.decode(np.append(given[: -1 if name == "score" else None], m.codec.vocabulary.id("end")))
-    edge = bars[0].ticks[0] if name == "score" else before.end
-    assert told(bars) == [e for e in events(m.codec, score) if e.tick >= edge]
-    new = m.codec.continuation(found.score, prompt)
-    assert sum(e.kind == "on" for e in told(bars)) == len(new)
+    place, decoded = Behind(m.codec, prompt), m.codec.decode(found.ids)
+    score, numbers = place.score(decoded), place.numbers(decoded)
+    edge = int(place.ticks(decoded, place._edge[0]))
+    assert told(bars) == [e for e in events(m.codec, score, numbers=numbers) if e.tick >= edge]
+    old = set(map(tuple, prompt.notes[["onset", "pitch", "velocity"]].tolist()))
+    rows = found.score.notes[["onset", "pitch", "velocity"]].tolist()
+    assert old <= set(rows) and found.score.resolution == prompt.resolution
+    assert sum(e.kind == "on" for e in told(bars)) == sum(at >= edge for at, *_ in rows)
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def tiny():
 
 def test_bars_and_tracks_count_from_one(tiny):
     asked = arguments(infill="x", in_bars="2-3, 5", in_tracks="1,pad")
-    (found,) = words.run("infill", tiny, band(1), asked, HOT)
+    (found,) = words.run("infill", tiny, band(1), asked, {"sampler": HOT})
     only_masked_cells_changed(band(1), [(b, t) for b in (1, 2, 4) for t in (0, 1)], found)
     assert words.line(found).startswith(f"{len(found.new)} new notes in 6 cells")
 
@@ -46,7 +46,7 @@ def test_bars_and_tracks_count_from_one(tiny):
 )
 def test_what_cannot_be_is_one_sentence(tiny, name, given, sentence):
     with pytest.raises(UserError) as caught:
-        words.run(name, tiny, band(1), arguments(**{name: "x"}, **given), HOT)
+        words.run(name, tiny, band(1), arguments(**{name: "x"}, **given), {"sampler": HOT})
     assert sentence in str(caught.value)
 
 
@@ -63,6 +63,6 @@ def test_options_go_with_their_task(tmp_path, capsys):
 
 def test_added_tracks_take_their_places(tiny):
     melody = band(2).replace(notes=band(2).notes[band(2).track == 0])
-    (found,) = words.run("accompany", tiny, melody, arguments(accompany="x", given="1", add="33@1,128"), HOT)
+    (found,) = words.run("accompany", tiny, melody, arguments(accompany="x", given="1", add="33@1,128"), {"sampler": HOT})
     assert found.score.tracks["program"].tolist()[:2] == [33, 0] and found.score.tracks["is_drum"][-1]
     assert Piece(melody, tiny.codec).tracks + 2 == len(found.score.tracks)

@@ -12,18 +12,20 @@ from aurljax.errors import UserError
 from aurljax.export import provenance
 from aurljax.model import Model
 from aurljax.music.score import NOTE, Score
-from aurljax.tasks import ask, fill, passes, splice
+from aurljax.music.settling import settle
+from aurljax.tasks import ask, fill, passes
 from aurljax.tasks.piece import Piece, with_tracks
 
 HOT = Sampler(temperature=1.5)
 
 
-def model(length=512, infill=True, objective=0.5, **options) -> Model:
+def model(length=512, infill=True, objective=0.5, window=0, **options) -> Model:
     """A tiny model of random weights."""
     tree = {
         "codec": {"options": {"infill": infill, **options}},
         "data": {"length": length, "objective": {"span": objective if infill else 0.0}},
-        "model": {"family": "decoder", "d_model": 16, "layers": 1, "heads": 2, "kv_heads": 2, "d_ff": 16},
+        "model": {"family": "decoder", "d_model": 16, "layers": 1, "heads": 2, "kv_heads": 2, "d_ff": 16,
+                  "window": window},
     }
     parts = config.build(config.from_dict(tree))
     devices = mesh.make(1, 1)
@@ -202,7 +204,7 @@ def rows(tuples) -> np.ndarray:
 @settings(max_examples=200, deadline=None)
 def test_new_notes_give_way(locked, new):
     locked, new = rows(locked), rows(new)
-    found, cut, dropped = splice.settle(locked, new.copy())
+    found, cut, dropped = settle(locked, new.copy())
     Score(notes=np.concatenate([locked, found]), tracks=[(0, False)] * 2).check()
     expected, cuts = [], 0
     for note in new:

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from aurljax import mesh
-from aurljax.decode import loop
+from aurljax.decode import behind, loop
+from aurljax.decode.behind import Behind
 from aurljax.errors import UserError
 from aurljax.music.codec import Codec
 from aurljax.music.score import CHANGE, Score
@@ -94,8 +95,11 @@ class Stream(Iterator[Bar]):
         chunks: Iterator[np.ndarray],
         decode: Callable[[np.ndarray], Score],
         finish: Callable[[Score], Score],
+        behind: Behind | None = None,
     ):
-        """chunks: new ids, a few at a time; decode: all new ids -> the score; finish: what is done with a whole one."""
+        """chunks: new ids, a few at a time; decode: all new ids -> the score; finish: what is done with a whole one;
+        behind: puts a decoded score behind its prompt."""
+        self._behind = behind or Behind(codec, None)
         self._codec, self._prompt, self._decode, self._finish = codec, prompt, decode, finish
         self._chunks, self._times, self._score = chunks, [], None
         self._new, self._end = np.zeros(0, np.int32), codec.vocabulary.id("end")
@@ -125,11 +129,11 @@ class Stream(Iterator[Bar]):
         if self._score is not None:
             return self._score
         count, told = self._codec.finished(self.ids)
-        return self._codec.decode(told) if count else Score(480)
+        return self._behind.score(self._codec.decode(told)) if count else Score(480)
 
     def _run(self) -> Iterator[Bar]:
-        count, told = self._codec.finished(self._prompt)
-        edge = self._edge(count, told)
+        count, _ = self._codec.finished(self._prompt)
+        edge, _ = behind.edge(self._codec, self._prompt)
         while self._score is None:
             begun, score, stop = time.perf_counter(), None, count
             new = next(self._chunks, None)
@@ -146,7 +150,7 @@ class Stream(Iterator[Bar]):
             ready = []
             for number in range(count, stop):
                 until = np.inf if new is None and number == stop - 1 else self._tick(score, number + 1)
-                ready.append(_bar(self._codec, score, number, edge, until))
+                ready.append(self._bar(score, number, edge, until))
                 edge = until
             count = stop
             if new is not None:
@@ -157,22 +161,21 @@ class Stream(Iterator[Bar]):
         """The tick before which nothing changes once all bars before `number` are complete."""
         return self._codec.bar_tick(score, number) - self._codec.early
 
-    def _edge(self, count: int, told: np.ndarray) -> float:
-        """The tick at which what is new begins."""
-        if len(self._prompt) == 1:
-            return -np.inf
-        if "bar" in self._codec.vocabulary.index:
-            return self._tick(self._codec.decode(told), count) if count else -np.inf
-        return self._codec.decode(self._prompt).end
+    def _bar(self, decoded: Score, number: int, low: float, high: float) -> Bar:
+        """A bar, with what happens from tick `low` to below `high` of a decoded score."""
+        score = self._behind.score(decoded)
+        lines = [self._codec.bar_tick(decoded, n) for n in (number, number + 1)]
+        ticks = tuple(self._behind.ticks(decoded, lines).tolist())
+        first, last = (self._behind.ticks(decoded, t).item() if np.isfinite(t) else t for t in (low, high))
+        told = events(self._codec, score, first, last, self._behind.numbers(decoded))
+        return Bar(number, ticks, tuple(score.seconds(ticks).tolist()), told)
 
 
-def _bar(codec: Codec, score: Score, number: int, low: float, high: float) -> Bar:
-    ticks = codec.bar_tick(score, number), codec.bar_tick(score, number + 1)
-    return Bar(number, ticks, tuple(score.seconds(ticks).tolist()), events(codec, score, low, high))
-
-
-def events(codec: Codec, score: Score, low: float = -np.inf, high: float = np.inf) -> tuple[Event, ...]:
-    """What happens in a decoded score at ticks from `low` to below `high`, in order."""
+def events(
+    codec: Codec, score: Score, low: float = -np.inf, high: float = np.inf, numbers: list[int] | None = None
+) -> tuple[Event, ...]:
+    """What happens in a score at ticks from `low` to below `high`, in order. numbers: of its tracks, if it is not as the
+    codec decoded it."""
     n, c = score.notes, score.controls[score.controls["kind"] == CHANGE]
     zero = np.zeros_like(n["onset"])
     columns = (
@@ -183,7 +186,7 @@ def events(codec: Codec, score: Score, low: float = -np.inf, high: float = np.in
     rows = np.concatenate([np.stack([x.astype(np.int64) for x in part], 1) for part in columns])
     rows = rows[(rows[:, 0] >= low) & (rows[:, 0] < high)]
     rows = rows[np.lexsort(rows.T[::-1])]
-    tracks, numbers = score.tracks.tolist(), codec.track_numbers(score)
+    tracks, numbers = score.tracks.tolist(), codec.track_numbers(score) if numbers is None else numbers
     seconds = score.seconds(rows[:, 0]).tolist()
     return tuple(
         Event(tick, at, KINDS[kind], number, value, numbers[track], *tracks[track])

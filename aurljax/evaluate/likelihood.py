@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -22,6 +22,8 @@ from aurljax.music.score import Score
 
 if TYPE_CHECKING:
     from aurljax.model import Model
+
+Row = tuple[np.ndarray, int]  # ids, and the first of them that is to be scored
 
 ROWS = 8
 BUCKET = 128  # rows are padded to a multiple, so that few shapes are compiled
@@ -81,18 +83,21 @@ def of_scores(model: Model, scores: Iterable[Score], progress: Callable[[int], N
 def mean_log_likelihood(model: Model, scores: Iterable[Score], given: int = 1) -> np.ndarray:
     """[N] float64: the mean log-probability (nats, raw) of the ids of each score behind the first `given`; of one that is
     longer than the context, of all its ids."""
-    sequences, owner = [], []
-    for i, score in enumerate(scores):
-        found = list(rows(model.codec, score, model.context))
-        sequences += [(ids, given) for ids, _ in found] if len(found) == 1 else found
-        owner += [i] * len(found)
+    every = [list(rows(model.codec, score, model.context)) for score in scores]
+    return mean_of_rows(model, [[(ids, given) for ids, _ in r] if len(r) == 1 else r for r in every])
+
+
+def mean_of_rows(model: Model, pieces: Sequence[Sequence[Row]]) -> np.ndarray:
+    """[N] float64: the mean log-probability (nats, raw) of the ids to be scored in all rows of each piece."""
+    sequences = [row for piece in pieces for row in piece]
+    owner = [i for i, piece in enumerate(pieces) for _ in piece]
     parts = [row_sums(model, sequences[i : i + ROWS]) for i in range(0, len(sequences), ROWS)]
-    sums = np.zeros((max(owner, default=-1) + 1, 2))
+    sums = np.zeros((len(pieces), 2))
     np.add.at(sums, owner, np.concatenate(parts)[:, :2] if parts else np.zeros((0, 2)))
     return -sums[:, 1] / np.maximum(sums[:, 0], 1)
 
 
-def rows(codec: Any, score: Score, context: int) -> Iterator[tuple[np.ndarray, int]]:
+def rows(codec: Any, score: Score, context: int) -> Iterator[Row]:
     """(ids, first): sequences of at most context + 1 ids, of which those from `first` on are to be scored."""
     whole = codec.encode(score)
     if len(whole) <= context + 1:
@@ -117,7 +122,7 @@ def rows(codec: Any, score: Score, context: int) -> Iterator[tuple[np.ndarray, i
         done = stop
 
 
-def row_sums(model: Model, batch: list[tuple[np.ndarray, int]]) -> np.ndarray:
+def row_sums(model: Model, batch: Sequence[Row]) -> np.ndarray:
     """[rows, 5] sums of ids, nats, legal nats, uniform nats, illegal mass over each of at most ROWS rows."""
     codec = model.codec
     width = -(-(max(len(ids) for ids, _ in batch) - 1) // BUCKET) * BUCKET

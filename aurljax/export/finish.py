@@ -12,27 +12,22 @@ from aurljax.music.theory import key
 
 
 def finish(score: Score, prompt: Score | None = None) -> Score:
-    """The score without silent tracks, every track named, with tempo, meter and the key of its own notes at tick 0.
-
-    A track is called as the prompt calls the one of its number and instrument, else by its General MIDI instrument.
-    """
-    score = _named(score, prompt)
-    score = audible(score)
+    """The score without silent tracks, every track named (else by its General MIDI instrument), with tempo, meter and key
+    at tick 0. The keys are those that it has behind a prompt that states one, else the key of its own notes."""
+    score = audible(_named(score))
     tempo, meter = score.tempo, score.meters
     if not len(tempo) or tempo["tick"][0] > 0:
         tempo = [(0, DEFAULT_USEC), *tempo.tolist()]
     if not len(meter):
         meter = [(0, *DEFAULT_METER)]
+    if prompt is not None and len(prompt.key):
+        return score.replace(tempo=tempo, meter=meter)
     found = key.find(score)
     return score.replace(tempo=tempo, meter=meter, key=[(0, *found)] if found else ())
 
 
-def _named(score: Score, prompt: Score | None) -> Score:
-    known = prompt.names if prompt is not None else ()
+def _named(score: Score) -> Score:
     names = list(score.names)
-    for i, track in enumerate(score.tracks.tolist()):
-        if not names[i] and i < len(known) and prompt.tracks[i].item() == track:
-            names[i] = known[i]
     unnamed = [i for i in np.unique(score.track).tolist() if not names[i]]
     plain = {i: general_midi.instrument(*score.tracks[i].item()) for i in unnamed}
     count, seen = collections.Counter(plain.values()), collections.Counter()

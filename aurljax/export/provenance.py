@@ -37,6 +37,14 @@ def of(origin: Mapping[str, Any], seed: tuple[int, int], prompt: Score | None, *
     return found | ({"prompt": {"digest": record.digest(prompt), "notes": len(prompt)}} if prompt is not None else {})
 
 
+def asked(
+    origin: Mapping[str, Any], row: tuple[int, int], prompt: Score | None, score: Score, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`of` a score that was written under constraints, which may have ended it."""
+    ended = {"constraints": settings["constraints"] or None, "ended": score.meta.get("ended")}
+    return of(origin, row, prompt, **{**settings, **ended})
+
+
 def attach(score: Score, made: Mapping[str, Any]) -> Score:
     """The score with that on it; `read` gives it back, also from a MIDI file."""
     text = json.dumps(made, separators=(",", ":"), ensure_ascii=False)

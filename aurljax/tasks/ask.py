@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from aurljax.data import order
+from aurljax.decode import best
+from aurljax.decode.constraints import Constraint
 from aurljax.decode.sampler import Sampler
 from aurljax.errors import UserError
+from aurljax.evaluate import likelihood
 from aurljax.export import provenance
 from aurljax.music.score import Score
 from aurljax.tasks.fill import Filled, check, fill
@@ -17,7 +20,23 @@ if TYPE_CHECKING:
     from aurljax.model import Model
 
 Track = int | str  # its number, from 0, or its name
-ARGUMENTS = ("bars", "tracks", "cells", "given", "add", "share", "n", "seed")  # of a task; others are the sampler's
+
+
+class How(TypedDict, total=False):
+    """What every task takes as `Model.generate` does: how many, the seed, how to draw, what holds of the new notes, types
+    of the cache and the matrices, and which of several candidates for each piece stays."""
+
+    n: int
+    seed: int
+    sampler: Sampler | None
+    constraints: Sequence[Constraint]
+    cache: str | None
+    weights: str | None
+    best_of: int
+    rank: best.Rank | None
+
+
+ARGUMENTS = ("bars", "tracks", "cells", "given", "add", "share", *How.__annotations__)  # others are the sampler's
 
 
 def infill(
@@ -26,11 +45,11 @@ def infill(
     bars: tuple[int, int] | None = None,
     tracks: Iterable[Track] | None = None,
     cells: Iterable[tuple[int, Track]] | None = None,
-    n: int = 1,
-    seed: int = 0,
-    sampler: Sampler | None = None,
+    **how: Unpack[How],
 ) -> list[Filled]:
-    """n answers to the bars a..b-1 (None: all) of some tracks (None: all), or to single cells (bar, track)."""
+    """n answers to the bars a..b-1 (None: all) of some tracks (None: all), or to single cells (bar, track).
+
+    how: see `How`. UserError, as of all tasks, where `aurljax.tasks.fill.fill` has one."""
     check(model)
     piece = Piece(score, model.codec)
     if cells is not None:
@@ -42,7 +61,7 @@ def infill(
     else:
         some = range(piece.tracks) if tracks is None else {piece.track(track) for track in tracks}
         masked = piece.cells(range(*bars) if bars else range(piece.bars), some)
-    return _filled(model, score, [masked] * n, seed, sampler)
+    return _filled(model, score, lambda i: masked, **how)
 
 
 def accompany(
@@ -50,9 +69,7 @@ def accompany(
     score: Score,
     given: Iterable[Track] = (0,),
     add: Sequence[tuple[int, int]] = (),
-    n: int = 1,
-    seed: int = 0,
-    sampler: Sampler | None = None,
+    **how: Unpack[How],
 ) -> list[Filled]:
     """n times all tracks but the `given` ones, in every bar. `add`: new tracks beside those that the score has, as
     (program, or 128 for drums; its number, from 0, once it is there); `given` are numbers of the score without them."""
@@ -68,12 +85,11 @@ def accompany(
     others = set(range(whole.tracks)) - {stays[track] for track in heard}
     if not others:
         raise UserError("every track of the piece is given; add the programs of those to write")
-    return _filled(model, whole.score, [whole.cells(range(whole.bars), others)] * n, seed, sampler)
+    masked = whole.cells(range(whole.bars), others)
+    return _filled(model, whole.score, lambda i: masked, **how)
 
 
-def vary(
-    model: Model, score: Score, share: float = 0.3, n: int = 1, seed: int = 0, sampler: Sampler | None = None
-) -> list[Filled]:
+def vary(model: Model, score: Score, share: float = 0.3, **how: Unpack[How]) -> list[Filled]:
     """n variants: of each, cells drawn at random are written anew, until they hold a share of the notes."""
     check(model)
     if not 0 < share <= 1:
@@ -81,7 +97,7 @@ def vary(
     piece = Piece(score, model.codec)
     if not len(score):
         raise UserError("the piece has no notes to vary")
-    return _filled(model, score, [drawn(piece, share, (seed, i)) for i in range(n)], seed, sampler)
+    return _filled(model, score, lambda i: drawn(piece, share, (how.get("seed", 0), i)), **how)
 
 
 def drawn(piece: Piece, share: float, seed: tuple[int, int]) -> list[Cell]:
@@ -103,13 +119,30 @@ def _places(tracks: int, add: Sequence[tuple[int, int]]) -> list[int]:
     return numbers
 
 
-def _filled(model: Model, score: Score, masks: list[list[Cell]], seed: int, sampler: Sampler | None) -> list[Filled]:
-    if len(masks) < 1:
-        raise UserError(f"n must be above 0, not {len(masks)}")
-    seeds, sampler = [(seed, i) for i in range(len(masks))], sampler or Sampler()
-    found = fill(model, [score] * len(masks), masks, seeds, sampler)
-    made = [
-        provenance.of(model.origin, row, score, sampler=sampler, cells=f.cells)
-        for f, row in zip(found, seeds, strict=True)
-    ]
-    return [f._replace(score=provenance.attach(f.score, m)) for f, m in zip(found, made, strict=True)]
+def _filled(
+    model: Model,
+    score: Score,
+    mask: Callable[[int], list[Cell]],
+    n: int = 1,
+    seed: int = 0,
+    sampler: Sampler | None = None,
+    constraints: Sequence[Constraint] = (),
+    cache: str | None = None,
+    weights: str | None = None,
+    best_of: int = 1,
+    rank: best.Rank | None = None,
+) -> list[Filled]:
+    """n answers, the i-th in the cells mask(i); the candidates of one answer share them."""
+    best.positive(n=n)
+    best.check(best_of, rank)
+    drawn = {"sampler": sampler or Sampler(), "constraints": tuple(constraints), "cache": cache, "weights": weights}
+    masks, seeds = [mask(i) for i in range(n) for _ in range(best_of)], [(seed, i) for i in range(n * best_of)]
+    found = fill(model, [score] * len(masks), masks, seeds, **drawn)
+    scores = [f.score for f in found]
+    chosen = best.choose(scores, best_of, rank, lambda: likelihood.mean_of_rows(model, [f.rows for f in found]))
+    drawn |= {"best_of": best_of} if best_of > 1 else {}
+    answers = []
+    for i in chosen:
+        made = provenance.asked(model.origin, seeds[i], score, scores[i], {**drawn, "cells": found[i].cells})
+        answers.append(found[i]._replace(score=provenance.attach(scores[i], made)))
+    return answers

@@ -27,12 +27,12 @@ def named(args: argparse.Namespace) -> str | None:
     return found
 
 
-def run(name: str, model: Model, score: Score, args: argparse.Namespace, sampler) -> list[Filled]:
+def run(name: str, model: Model, score: Score, args: argparse.Namespace, how: ask.How) -> list[Filled]:
     """The answers of a task to a piece."""
     ask.check(model)
-    piece, asked = Piece(score, model.codec), {"n": args.n, "seed": args.seed, "sampler": sampler}
+    piece = Piece(score, model.codec)
     if name == "vary":
-        return ask.vary(model, score, 0.3 if args.share is None else args.share, **asked)
+        return ask.vary(model, score, 0.3 if args.share is None else args.share, **how)
     if name == "accompany":
         given = [_track(piece, t, "given") for t in (args.given or "1").split(",")]
         add = [_added(text) for text in args.add.split(",")] if args.add else []
@@ -40,14 +40,14 @@ def run(name: str, model: Model, score: Score, args: argparse.Namespace, sampler
         for program, place in add:
             places.append((program, count if place is None else place - 1))
             count += 1
-        return ask.accompany(model, score, given, places, **asked)
+        return ask.accompany(model, score, given, places, **how)
     if args.in_bars is None and args.in_tracks is None:
         raise UserError("--infill: say where, with --in-bars 5-8, --in-tracks 2 or both")
     bars = range(piece.bars) if args.in_bars is None else _bars(args.in_bars, piece.bars)
     tracks = range(piece.tracks)
     if args.in_tracks is not None:
         tracks = [_track(piece, t, "in-tracks") for t in args.in_tracks.split(",")]
-    return ask.infill(model, score, cells=piece.cells(bars, tracks), **asked)
+    return ask.infill(model, score, cells=piece.cells(bars, tracks), **how)
 
 
 def _bars(text: str, count: int) -> list[int]:

@@ -2,13 +2,13 @@
 
 from aurljax.decode.constraints.base import Constraint
 from aurljax.decode.constraints.conjunction import Kinds, kinds, registers, rules
-from aurljax.decode.constraints.contradictions import refuse
+from aurljax.decode.constraints.contradictions import refuse, refuse_blind
 from aurljax.decode.constraints.exact import Exact
 from aurljax.decode.constraints.form import Meter, Programs, Tempo, Tracks
 from aurljax.decode.constraints.harmony import Chords, Key
 from aurljax.decode.constraints.leading import Leap, Parallels
 from aurljax.decode.constraints.notes import Density, Longest, Polyphony, Range, TrackPolyphony
-from aurljax.decode.constraints.replay import check, check_all, decoded
+from aurljax.decode.constraints.replay import check, check_all, check_piece, decoded, decoded_row
 
 __all__ = [
     "Chords",
@@ -29,9 +29,12 @@ __all__ = [
     "Tracks",
     "check",
     "check_all",
+    "check_piece",
     "decoded",
+    "decoded_row",
     "kinds",
     "refuse",
+    "refuse_blind",
     "registers",
     "rules",
 ]

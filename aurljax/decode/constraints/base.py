@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from aurljax.music.codec import Codec
+from aurljax.music.score import Score
 
 Array = Any  # numpy or jax array
 State = dict[str, Array]
@@ -42,6 +43,15 @@ class Constraint:
     def sets(self) -> np.ndarray:
         """bool [M, TONES] each set of tones of which, whatever was written before, all may be played at some time."""
         return np.ones((1, TONES), bool)
+
+    def later(self, bars: int) -> Constraint:
+        """The same demand on a window that begins so many bars after the piece."""
+        return self
+
+    def amended(self, notes: np.ndarray, piece: Score) -> np.ndarray:
+        """What of new notes [N] among the others of a piece keeps to it, once they have its ticks and some gave way to
+        others: of notes that keep to it one by one, all."""
+        return notes
 
     @staticmethod
     def begin(s: State, r: State, xp) -> State:

@@ -47,6 +47,12 @@ def refuse(constraints: Sequence[Constraint], asked: bool) -> None:
         raise UserError(f"{needing} and {most}: without a track there are no notes")
 
 
+def refuse_blind(constraints: Sequence[Constraint]) -> None:
+    """UserError, naming it, for a constraint that cannot be kept where answers to holes are written."""
+    if blind := next((c for c in constraints if c.blind), None):
+        raise UserError(f"{blind}: it cannot be kept while masked bars are filled in; leave it out")
+
+
 def _sets(key: Key | None, track: Chords | None) -> dict[str, np.ndarray]:
     """{what it is called: bool [TONES] of it that are in the key}"""
     members = np.ones(MEMBERS.shape[1], bool) if key is None else key.members

@@ -15,6 +15,7 @@ from aurljax.music import chords
 from aurljax.music.codec import Codec
 from aurljax.music.codec.event_grammar import RATE
 from aurljax.music.codec.markings import CHORDS, KEYS, NO_CHORD
+from aurljax.music.score import Score
 
 SCALES = {
     "major": (0, 2, 4, 5, 7, 9, 11),
@@ -33,6 +34,7 @@ SCALES = {
     "chromatic": tuple(range(12)),
 }
 MOST_SLOTS = 48  # parts of a bar
+SLACK = 1e-4  # of a note: a share of float32 may come out a little short
 BARS = 16  # a table of changes is padded to so many, so that few shapes are compiled
 
 
@@ -45,7 +47,8 @@ def tone_set(classes) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Key(Constraint):
-    """Notes of a scale such as "D minor" or "F# dorian"; of the notes so far, at most the share `passing` lies outside."""
+    """Notes of a scale such as "D minor" or "F# dorian"; of the notes so far, at most the share `passing` lies outside.
+    Where holes are filled, the notes that fill them have a share of their own."""
 
     scale: str
     passing: float = 0.0
@@ -88,6 +91,22 @@ class Key(Constraint):
         return {"key": self.members, "signature": signature, "passing": np.float32(self.passing),
                 "sung": np.int32(0), "outside": np.int32(0)}  # fmt: skip
 
+    def amended(self, notes: np.ndarray, piece: Score) -> np.ndarray:
+        """Without the last ones outside, if too few others are left of those that were to go with them."""
+        sung = ~piece.tracks["is_drum"][notes["track"]]
+        outside = np.flatnonzero(sung & ~self.members[notes["pitch"] % 12])
+        left, count = len(outside), int(sung.sum())
+        while left > self.passing * count + SLACK:
+            left, count = left - 1, count - 1
+        return np.delete(notes, outside[left:])
+
+    @staticmethod
+    def begin(s: State, r: State, xp) -> State:
+        """Answers to holes are counted anew."""
+        if "holes" not in s:
+            return {}
+        return {name: xp.where(s["holes"] > 0, 0, r[name]).astype(xp.int32) for name in ("sung", "outside")}
+
     @staticmethod
     def advance(step, xp) -> State:
         sung, r = step.begins & ~step.drum, step.r
@@ -97,7 +116,7 @@ class Key(Constraint):
     @staticmethod
     def tones(now, xp) -> Array:
         r = now.r
-        another = (r["outside"] + 1).astype(xp.float32) <= r["passing"] * (r["sung"] + 1) + 1e-4
+        another = (r["outside"] + 1).astype(xp.float32) <= r["passing"] * (r["sung"] + 1) + SLACK
         return (r["key"] | another[:, None])[:, None]
 
     @staticmethod
@@ -108,8 +127,8 @@ class Key(Constraint):
 @dataclasses.dataclass(frozen=True)
 class Chords(Constraint):
     """Notes begin on tones of the chord that stands there: bars between `|`, the chords of a bar sharing it equally, `%`
-    for the bar before once more, N.C. for anything; the changes repeat, and begin with the first new bar. seconds: how long
-    a bar of them is, where the codec has no bars."""
+    for the bar before once more, N.C. for anything; the changes repeat, and begin with the first new bar, where holes are
+    filled with the first of the piece. seconds: how long a bar of them is, where the codec has no bars."""
 
     changes: str
     seconds: float | None = None
@@ -144,6 +163,14 @@ class Chords(Constraint):
                 f"chords: bars of {sorted({len(b) for b in out})} chords share no grid of {MOST_SLOTS} parts"
             )
         return tuple(out)
+
+    def later(self, bars: int) -> Chords:
+        """The changes from another bar on."""
+        texts: list[str] = []
+        for text in self.changes.strip().strip("|").split("|"):
+            texts.append(texts[-1] if text.split() == ["%"] and texts else text.strip())
+        at = bars % len(texts)
+        return dataclasses.replace(self, changes=" | ".join(texts[at:] + texts[:at]))
 
     @functools.cached_property
     def table(self) -> np.ndarray:

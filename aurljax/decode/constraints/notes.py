@@ -14,6 +14,7 @@ from aurljax.music.codec.event_grammar import PITCHES as KEYS
 from aurljax.music.codec.grammar import DURATIONS, PITCHES, TRACKS, UNLIMITED
 from aurljax.music.codec.score_layout import DRUMS, GRID, LONG
 from aurljax.music.codec.voices import VoicesCodec
+from aurljax.music.score import Score
 
 SLOTS = 4  # registers of what sounds come in groups of so many, so that few shapes are compiled
 MOST = 64  # notes at once that can be counted
@@ -107,7 +108,7 @@ class Longest(Constraint):
                 "due": np.zeros((INSTRUMENTS, KEYS), np.int32),
             }
         if not isinstance(codec, VoicesCodec):
-            return {"longest": np.int32(int(self.quarters * GRID + 1e-6))}
+            return {"longest": np.int32(self.positions)}
         if (frames := int(self.quarters * codec.grid + 1e-6)) < 1:
             raise UserError(f"{self}: notes of this codec '{codec.name}' last 1/{codec.grid} of a quarter at least")
         return {"longest": np.int32(frames), "held": np.zeros(codec.voices, np.int32)}
@@ -123,6 +124,17 @@ class Longest(Constraint):
             return {}
         on, held = step.goes_on[:, None], step.r["held"]
         return {"held": xp.where(step.mine, step.begins[:, None] + on * (held + 1), held)}
+
+    @property
+    def positions(self) -> int:
+        """Of the `score` codec's grid, that a note may last."""
+        return int(self.quarters * GRID + 1e-6)
+
+    def amended(self, notes: np.ndarray, piece: Score) -> np.ndarray:
+        """Without the tick that rounding to those of the piece may have added."""
+        notes = notes.copy()
+        notes["duration"] = np.minimum(notes["duration"], max(self.positions * piece.resolution // GRID, 1))
+        return notes
 
     @staticmethod
     def longest(now, xp) -> Array:

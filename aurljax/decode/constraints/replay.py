@@ -8,6 +8,7 @@ import numpy as np
 
 from aurljax.decode.constraints.base import Constraint
 from aurljax.decode.constraints.conjunction import kinds, registers, rules
+from aurljax.decode.constraints.contradictions import refuse_blind
 from aurljax.decode.constraints.exact import Exact, at_least
 from aurljax.errors import UserError
 from aurljax.music.codec import Codec
@@ -29,6 +30,18 @@ class Replay:
         one = np.array([id])
         then = self.codec.grammar.advance(self.s, one)
         self.s, self.r = then, self.rules.advance(self.s, self.r, one)
+
+    def follow(self, ids: np.ndarray) -> tuple[int, Constraint] | None:
+        """Goes on by ids up to one that breaks a constraint: (its bar, from 1; the constraint)."""
+        v, told = self.codec.vocabulary, {k for c in self.constraints for k in c.told}
+        for id in ids.tolist():
+            kind = v.kinds[v.kind[id]][0]
+            if kind in told and not self.allowed(self.constraints)[id]:
+                for c in self.constraints:
+                    if kind in c.told and not self.allowed([c])[id]:
+                        return max(self.bar, 1), c
+            self.read(id)
+        return None
 
     def begin(self, limits: Limits) -> None:
         """Stands where the prompt ends."""
@@ -63,16 +76,11 @@ def check(codec: Codec, constraints: Sequence[Constraint], prompt: np.ndarray, l
     """UserError if the ids of a prompt break a constraint, or if nothing can follow them."""
     if not constraints:
         return
-    v, at, told = codec.vocabulary, Replay(codec, constraints), {k for c in constraints for k in c.told}
-    for id in prompt.tolist():
-        kind = v.kinds[v.kind[id]][0]
-        if kind in told and not at.allowed(constraints)[id]:
-            for c in constraints:
-                if kind in c.told and not at.allowed([c])[id]:
-                    raise UserError(f"prompt: {at.unit} {max(at.bar, 1)} breaks {c}; loosen it, or give another prompt")
-        if kind == "hole" and (blind := next((c for c in constraints if c.blind), None)):
-            raise UserError(f"{blind}: it cannot be kept while masked bars are filled in; leave it out")
-        at.read(id)
+    if "hole" in codec.vocabulary.index and len(codec.holes(prompt)):
+        refuse_blind(constraints)
+    at = Replay(codec, constraints)
+    if broken := at.follow(prompt):
+        raise UserError(f"prompt: {at.unit} {broken[0]} breaks {broken[1]}; loosen it, or give another prompt")
     at.begin(limits)
     if not at.allowed(constraints).any():
         least = int(at.r["least"][0]) if "least" in at.r else 0
@@ -87,20 +95,34 @@ def check(codec: Codec, constraints: Sequence[Constraint], prompt: np.ndarray, l
         )
 
 
+def check_piece(codec: Codec, constraints: Sequence[Constraint], ids: np.ndarray) -> None:
+    """UserError if what stays of a piece that is filled in, as ids, breaks a constraint. Chords are no matter of it."""
+    if constraints and (broken := Replay(codec, constraints).follow(ids)):
+        bar, constraint = broken
+        raise UserError(f"the piece: bar {bar} breaks {constraint} with what stays as it is; loosen it, or leave it out")
+
+
 def ended(
-    codec: Codec, constraints: Sequence[Constraint], prompt: np.ndarray, new: np.ndarray, limits: Limits
+    codec: Codec,
+    constraints: Sequence[Constraint],
+    prompt: np.ndarray,
+    new: np.ndarray,
+    limits: Limits,
+    before: int = 0,
 ) -> tuple[np.ndarray, str]:
-    """(all ids of a row that the constraints ended, up to where the grammar lets the piece end; why it ended)."""
+    """(all ids of a row that the constraints ended, up to where the grammar lets the piece end, or the last hole that is
+    filled; why it ended). before: bars of the piece before the ids."""
     end, at, whole = codec.vocabulary.id("end"), Replay(codec, constraints), 1
+    filled = codec.vocabulary.id("filled") if "filled" in codec.vocabulary.index else -1
     ids = np.concatenate([prompt, new[: np.count_nonzero(new)]])
-    for i, id in enumerate(ids.tolist()):
+    for i in range(len(ids) + 1):
         if i == len(prompt):
             at.begin(limits)
-        if codec.grammar.allowed(at.s)[0, end]:
+        if codec.grammar.allowed(at.s)[0, end] or (i and ids[i - 1] == filled):
             whole = i
-        at.read(id)
-    whole = len(ids) if codec.grammar.allowed(at.s)[0, end] else whole
-    return np.append(ids[:whole], end), f"{at.unit} {max(at.bar, 1)}: nothing may follow under {at.against()}"
+        if i < len(ids):
+            at.read(ids[i])
+    return np.append(ids[:whole], end), f"{at.unit} {max(at.bar, 1) + before}: nothing may follow under {at.against()}"
 
 
 def check_all(codec: Codec, constraints: Sequence[Constraint], prompts, room: Sequence[int], limits) -> None:
@@ -115,12 +137,16 @@ def check_all(codec: Codec, constraints: Sequence[Constraint], prompts, room: Se
 
 def decoded(codec: Codec, constraints: Sequence[Constraint], prompts, new, room: Sequence[int], limits) -> list[Score]:
     """The scores of prompts and the new ids [B, T] behind them; `meta["ended"]` tells where constraints ended one."""
-    end, scores = codec.vocabulary.id("end"), []
-    for prompt, ids, most, bars, seconds in zip(prompts, new, room, *limits, strict=True):
-        if not constraints or end in ids:
-            scores.append(codec.decode(np.concatenate([prompt, ids])))
-            continue
-        whole, why = ended(codec, constraints, prompt, ids, (most, int(bars), float(seconds)))
-        score = codec.decode(whole)
-        scores.append(score.replace(meta={**score.meta, "ended": why}))
-    return scores
+    return [
+        decoded_row(codec, constraints, prompt, ids, (most, int(bars), float(seconds)))
+        for prompt, ids, most, bars, seconds in zip(prompts, new, room, *limits, strict=True)
+    ]
+
+
+def decoded_row(codec: Codec, constraints: Sequence[Constraint], prompt, new, limits: Limits, before: int = 0) -> Score:
+    """One of `decoded`; before: see `ended`."""
+    if not constraints or codec.vocabulary.id("end") in new:
+        return codec.decode(np.concatenate([prompt, new]))
+    whole, why = ended(codec, constraints, prompt, new, limits, before)
+    score = codec.decode(whole)
+    return score.replace(meta={**score.meta, "ended": why})

@@ -11,6 +11,11 @@ from aurljax.music.codec.vocabulary import Vocabulary
 from aurljax.music.score import Score
 
 
+def commonest(values: np.ndarray) -> int:
+    """The value that is there most often."""
+    return int(np.bincount(values).argmax())
+
+
 class Codec(abc.ABC):
     """Score <-> ids. A codec adds `name`, `options`, `vocabulary`, `grammar`, `fingerprint`, `bar_lengths`, `bar_starts`,
     `overhead`, `continuation`, `decode`, `features` and `loss_report`."""
@@ -82,6 +87,12 @@ class Codec(abc.ABC):
     def track_numbers(self, score: Score) -> list[int]:
         """For each track of a decoded score a number that stays its own when more is written."""
         return list(range(len(score.tracks)))
+
+    def homes(self, prompt: Score) -> dict[int, int]:
+        """{number of a track of decoded scores (`track_numbers`): the track of the prompt that most of its notes are of}"""
+        given, source = self.decode(self.encode(prompt)), prompt.track[self.layout(prompt).kept]
+        numbers = self.track_numbers(given)
+        return {numbers[t]: commonest(source[given.track == t]) for t in np.unique(given.track).tolist()}
 
     def opening(self, prompt: Score | None) -> tuple[np.ndarray, bool]:
         """(ids to write on from, whether they begin the first new bar): `start`, or the prompt without its `end` and,

@@ -13,7 +13,7 @@ import functools
 import numpy as np
 
 from aurljax.errors import UserError
-from aurljax.music.codec.base import Codec
+from aurljax.music.codec.base import Codec, commonest
 from aurljax.music.codec.meters import Meters
 from aurljax.music.codec.vocabulary import CodecError, Vocabulary
 from aurljax.music.codec.voices_grammar import REST, VoicesGrammar
@@ -124,6 +124,11 @@ class VoicesCodec(Codec):
         """Without bar lines a prompt that ends inside a bar has begun the first new one."""
         ids, begun = super().opening(prompt)
         return ids, begun or (len(ids) - 1) % (self.voices * BLOCK * self.grid) > 0
+
+    def homes(self, prompt: Score) -> dict[int, int]:
+        """`Codec.homes` of voices, which may share a track."""
+        voices = enumerate(self.layout(prompt).source.T)
+        return {v: commonest(prompt.track[rows[rows >= 0]]) for v, rows in voices if (rows >= 0).any()}
 
     def bar_starts(self, ids: np.ndarray, count: int) -> np.ndarray:
         """[count] where the first bars of a sequence of ids begin."""
