@@ -352,7 +352,7 @@ def test_ingest_train_generate_evaluate(tmp_path, capsys):
     assert score.pitch[:4].tolist() == [60, 61, 62, 63] and score.seconds(score.onset).max() < 2 + TICK
     model = aurljax.load_model(run)
     (made,) = model.generate(1, prompt=short, seconds=1.0)
-    assert model.codec.continuation(made, short).notes.tolist() == made.notes[4:].tolist()
+    assert np.array_equal(made.notes[:4], short.notes)
     capsys.readouterr()
     assert main([*generate, str(tmp_path / "c"), "--bars", "2"]) == 2
     assert "bars: the codec 'event' of this model has no bars; give seconds instead" in capsys.readouterr().err

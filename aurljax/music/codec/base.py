@@ -18,7 +18,7 @@ def commonest(values: np.ndarray) -> int:
 
 class Codec(abc.ABC):
     """Score <-> ids. A codec adds `name`, `options`, `vocabulary`, `grammar`, `fingerprint`, `bar_lengths`, `bar_starts`,
-    `overhead`, `continuation`, `decode`, `features` and `loss_report`."""
+    `overhead`, `decode`, `features` and `loss_report`."""
 
     name: str
     early = 0  # ticks that a note of a bar may begin before its bar line

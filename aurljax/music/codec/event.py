@@ -126,10 +126,6 @@ class EventCodec(Codec):
         begin = bars[0] * SEGMENT
         return int(((note["on"] < begin) & (note["off"] > begin)).sum())
 
-    def continuation(self, score: Score, prompt: Score) -> Score:
-        """`score`, which continues `prompt`, with its new notes alone: they begin where no note of the prompt sounds."""
-        return score.replace(notes=score.notes[len(self.layout(prompt).kept) :])
-
     def _events(self, layout: Layout, a: int, b: int) -> np.ndarray:
         """int64 [N] sorted events of segments a..b-1, packed: step, stage, instrument, pitch, value."""
         begin, stop = a * SEGMENT, b * SEGMENT

@@ -140,11 +140,6 @@ class ScoreCodec(Codec):
         tracks = min(len(score.tracks), TRACKS)
         return 7 + len(self.controls) + 2 * tracks + self.keys + self.chords + 2 * tracks * self.pedal
 
-    def continuation(self, score: Score, prompt: Score) -> Score:
-        """`score`, which continues `prompt`, with the notes of its new bars alone."""
-        begin = self.layout(prompt).lines[-1]
-        return score.replace(notes=score.notes[score.onset * GRID >= begin * score.resolution])
-
     def layout(self, score: Score) -> Layout:
         """The score on the grid, with what does not fit counted in `lost`."""
         return score_layout.of(score, self)

@@ -137,11 +137,6 @@ class VoicesCodec(Codec):
             return np.flatnonzero(ids == v.id("bar"))[:count]
         return np.flatnonzero(v.kind[ids] >= v.index["rest"])[:: self.voices * BLOCK * self.grid][:count]
 
-    def continuation(self, score: Score, prompt: Score) -> Score:
-        """`score`, which continues `prompt`, with the notes of its new frames alone."""
-        begin = self.layout(prompt).lines[-1]
-        return score.replace(notes=score.notes[score.onset * self.grid >= begin * score.resolution])
-
     def _body(self, layout: VoicesLayout, a: int, b: int) -> np.ndarray:
         """Ids of bars a..b-1."""
         lines, v = layout.lines[a : b + 1], self.vocabulary
