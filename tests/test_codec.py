@@ -245,8 +245,8 @@ def test_every_hole_is_answered_whatever_ids_are_left():
 
 
 def sides_of(ids, notes):
-    """[(last, next)] of each id of the answers, told note by note; `notes`: (bar, track, pitch) of the piece."""
-    v, told, answered = FULL.vocabulary, [], []
+    """[(last, next, coming)] of each id of the answers, told note by note; `notes`: (bar, track, pitch) of the piece."""
+    v, told, answered, written = FULL.vocabulary, [], [], -1
     holes, at = FULL.holes(ids), np.argmax(ids == v.id("fill"))
     bars, number, track = sorted({bar for bar, _ in holes}), -1, None
     for token in ids[at:]:
@@ -254,16 +254,18 @@ def sides_of(ids, notes):
         number, track = (number + 1, None) if kind == "fill" else (number, value if kind == "track" else track)
         if kind == "pitch":
             answered.append((bars[number], track, value))
+        written = -1 if kind in ("fill", "position") else track if kind in ("track", "pitch") else written
         before = [n for n in notes if n[0] <= bars[number]] + answered
         before = sorted((n for n in before if n[1] == track), key=lambda n: n[0])
         behind = [n[2] for n in notes if n[1] == track and n[0] > bars[number]]
         filling = kind not in ("filled", "end")
-        told.append((before[-1][2] if before else 128, behind[0] if behind and filling else 128))
+        coming = [t for bar, t in holes if bar == bars[number] and t > written and filling]
+        told.append((before[-1][2] if before else 128, behind[0] if behind and filling else 128, min(coming, default=16)))
     return told
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_answers_are_told_the_pitches_on_both_sides(seed):
+def test_answers_are_told_the_pitches_on_both_sides_and_the_track_to_come(seed):
     score, v = random_score(seed, 150), FULL.vocabulary
     cells = some_cells(FULL, score, seed, (0.1, 0.3, 0.6)[seed % 3])
     if not cells:
@@ -276,8 +278,9 @@ def test_answers_are_told_the_pitches_on_both_sides(seed):
         if kind == "pitch":
             notes.append((bar, track, value))
     features = FULL.features(ids)
-    assert list(zip(features["last"][fill:], features["next"][fill:], strict=True)) == sides_of(ids, notes)
-    assert (features["next"][:fill] == 128).all()
+    told = (features[name][fill:].tolist() for name in ("last", "next", "coming"))
+    assert list(zip(*told, strict=True)) == sides_of(ids, notes)
+    assert (features["next"][:fill] == 128).all() and (features["coming"][:fill] == 16).all()
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aurljax.music.codec.event_grammar import OPEN, RATE, EventGrammar
-from aurljax.music.codec.grammar import BARS, PITCHES, Grammar
+from aurljax.music.codec.grammar import BARS, PITCHES, TRACKS, Grammar
 from aurljax.music.codec.phases import CONTROL, INDEX
 
 FIRST = ("bar", "meter", "hole", "position")  # kinds whose phase differs in the first bar
@@ -48,6 +48,7 @@ def of_score(grammar: Grammar, ids: np.ndarray) -> dict[str, np.ndarray]:
         filling = np.cumsum(is_["fill"]) - np.cumsum(is_["filled"])
         out["filling"] = filling
         out["next"] = np.where(filling == 1, _next_pitch(track, bar, is_["pitch"], value, first), PITCHES)
+        out["coming"] = np.where(filling == 1, _coming(is_, value, track, bar), TRACKS)
     return {name: x.astype(np.int32) for name, x in out.items()}
 
 
@@ -111,6 +112,18 @@ def _next_pitch(track: np.ndarray, bar: np.ndarray, is_pitch: np.ndarray, value:
     found = at[np.minimum(place, len(at) - 1)] if len(at) else np.zeros(len(track), np.int64)
     behind = (place < len(at)) & (track >= 0)
     return np.where(behind & (track[found] == track), value[found], PITCHES)
+
+
+def _coming(is_: dict[str, np.ndarray], value: np.ndarray, track: np.ndarray, bar: np.ndarray) -> np.ndarray:
+    """[T] the lowest track masked in this bar of which nothing is written yet at this position; TRACKS: none."""
+    masked = np.zeros(max(int(bar.max(initial=0)), 0) + 1, np.int64)
+    np.bitwise_or.at(masked, bar[is_["hole"]], 1 << value[is_["hole"]].astype(np.int64))
+    index = np.arange(len(track))
+    used = np.maximum.accumulate(np.where(is_["track"] | is_["pitch"], index, -1))
+    moment = np.maximum.accumulate(np.where(is_["position"] | is_["fill"], index, -1))
+    below = np.where(used > moment, track + 1, 0)  # tracks that may not come any more
+    left = masked[np.maximum(bar, 0)] >> below << below
+    return np.where(left > 0, np.log2(np.maximum(left & -left, 1)).astype(int), TRACKS)
 
 
 def of_event(grammar: EventGrammar, ids: np.ndarray) -> dict[str, np.ndarray]:

@@ -60,7 +60,7 @@ class Grammar:
             "last": PITCHES + 1,
             "elapsed": 0,
             **{kind: v.size(kind) + (kind == "key") for kind in self.stated},
-            **({"filling": 2, "next": PITCHES + 1} if self.infill else {}),
+            **({"filling": 2, "next": PITCHES + 1, "coming": TRACKS + 1} if self.infill else {}),
         }
 
     def init(self, batch: int, left: Array | int = UNLIMITED, xp=np) -> State:
@@ -245,9 +245,9 @@ class Grammar:
         }
 
     def _between(self, s: State, own: Array, xp) -> dict[str, Array]:
-        """The features of an answer to a hole: that it is one, and the pitch behind it."""
+        """The features of an answer to holes: that it is one, the pitch behind it, the masked track that may come next."""
         behind = xp.where(s["filling"] == 1, self._pitch(s, "next", own, xp), PITCHES)
-        return {"filling": s["filling"], "next": behind}
+        return {"filling": s["filling"], "next": behind, "coming": holes.coming(s, xp).astype(xp.int32)}
 
     def _pitch(self, s: State, register: str, own: Array, xp) -> Array:
         """[B] a pitch of the track in force, PITCHES where there is no track or none of it."""

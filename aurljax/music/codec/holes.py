@@ -103,6 +103,14 @@ def open_tracks(s: State, xp) -> Array:
     return (s["masked"][:, None] >> xp.arange(TRACKS) & 1) == s["filling"][:, None]
 
 
+def coming(s: State, xp) -> Array:
+    """[B] in an answer, the lowest track of which notes may be written and none is yet at this position; else TRACKS."""
+    number = xp.arange(TRACKS)
+    above = (s["noted"] == 0)[:, None] | (number > s["track"][:, None])
+    waiting = above & open_tracks(s, xp) & (s["filling"] == 1)[:, None]
+    return xp.min(xp.where(waiting, number, TRACKS), 1)
+
+
 def allowed(s: State, free: Array, xp) -> dict[str, Array]:
     """{kind: [B, values or 1]} what holes forbid: in the piece notes of masked tracks, in an answer all but these, and an
     end before all is filled. `free` [B, tracks]: whether a track has a pitch that does not sound."""
