@@ -422,3 +422,7 @@ def test_what_is_not_understood_ends_the_command(tmp_path, capsys):
     assert main(["generate", "--checkpoint", "none", "--out", str(tmp_path / "out"), "--key", "Q"]) == 2
     assert "'Q' is no key" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_without_constraints_there_are_no_registers_even_without_a_codec():
+    assert c.registers(None, [], 4) == {}

@@ -33,11 +33,13 @@ def kinds(constraints: Sequence[Constraint]) -> Kinds:
     return tuple(sorted({type(c) for c in constraints}, key=lambda kind: kind.__name__))
 
 
-def registers(codec: Codec, constraints: Sequence[Constraint], batch: int) -> State:
-    """{name: [batch, ...]} numbers and registers of the constraints before the first id.
+def registers(codec: Codec | None, constraints: Sequence[Constraint], batch: int) -> State:
+    """{name: [batch, ...]} numbers and registers of the constraints before the first id; of none, none for any codec.
 
     UserError: two of a class, or one that the codec cannot keep.
     """
+    if not constraints:
+        return {}
     classes = [type(c) for c in constraints]
     for c in constraints:
         if codec.name not in c.codecs:
@@ -49,8 +51,6 @@ def registers(codec: Codec, constraints: Sequence[Constraint], batch: int) -> St
             raise UserError(f"{type(c).__name__} is given twice; give it once")
     if codec.name in REFUSE:
         REFUSE[codec.name](codec, constraints)
-    if not constraints:
-        return {}
     state = rules(codec, kinds(constraints)).init() | {"sets": sets(constraints)}
     for c in constraints:
         state |= c.init(codec)
