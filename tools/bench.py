@@ -118,7 +118,7 @@ def train(args: argparse.Namespace) -> dict:
     parts, rng = _parts(args), np.random.default_rng(0)
     shape = (args.batch, args.length)
     tokens = rng.integers(0, len(parts.codec.vocabulary), shape).astype(np.int32)
-    features = {k: rng.integers(0, n, shape).astype(np.int32) for k, n in parts.codec.feature_sizes.items()}
+    features = {k: rng.integers(0, n or 4096, shape).astype(np.int32) for k, n in parts.codec.feature_sizes.items()}
     positions = np.broadcast_to(np.arange(args.length, dtype=np.int32), shape)
     batch = Batch(tokens, tokens, np.ones(shape, np.float32), np.ones(shape, np.int32), positions, features)
     with mesh.use(mesh.make()):
