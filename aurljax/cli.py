@@ -109,6 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--seed", type=int, default=0, help="same seed, prompt and settings: same bytes (0)")
     c.add_argument("--stream", action="store_true", help="print each bar as it is complete, and how long ids took")
     c.add_argument("--chunk", type=_positive(int), default=8, metavar="K", help="ids between looks of --stream (8)")
+    c.add_argument("--play", nargs="?", const="", metavar="PORT", help="send the bars of --stream to this MIDI output port "
+                   "while they are made (the first port)")  # fmt: skip
     c.add_argument("--cache", choices=("float32", "bfloat16", "int8"), help="keep keys and values in fewer bytes (default: "
                    "as the model computes)")  # fmt: skip
     c.add_argument("--weights", choices=("float32", "int8"), help="keep the matrices in fewer bytes (float32)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -198,6 +199,7 @@ def generate(args: argparse.Namespace) -> None:
         asked |= {"bars": args.bars, "seconds": args.seconds}
     if args.stream and (other := next((name for name, given in apart.items() if given), None)):
         raise UserError(f"--stream writes one piece while it is made, id by id; leave out {other}")
+    port = _port(args)
     given = getattr(args, task or "prompt")
     prompt = aurljax.load_midi(given) if given else None
     corpus = aurljax.Corpus(args.check) if args.check else None
@@ -206,7 +208,7 @@ def generate(args: argparse.Namespace) -> None:
     if task:
         scores = [finish.audible(f.score) for f in filled]
     elif args.stream:
-        scores = [_streamed(model.stream(prompt=prompt, chunk=args.chunk, **asked))]
+        scores = [_streamed(model.stream(prompt=prompt, chunk=args.chunk, **asked), port)]
     else:
         draft = aurljax.load_model(args.draft) if args.draft else None
         scores = model.generate(args.n, prompt=prompt, best_of=best_of, draft=draft, ahead=args.ahead, **asked)
@@ -232,12 +234,43 @@ def generate(args: argparse.Namespace) -> None:
         _check(corpus, paths, [s.replace(notes=s.notes[~player.given(s, prompt)]) for s in scores])
 
 
-def _streamed(stream):
-    """The score of a stream, each of its bars printed when it is complete."""
-    for bar in stream:
-        print(f"bar {bar.number + 1:3}  {bar.seconds[0]:6.1f} s  {bar.names() or '-'}", flush=True)
+def _port(args: argparse.Namespace) -> str | None:
+    """The name of the port to play to; UserError, before any work, where there is none."""
+    if args.play is None:
+        return None
+    if not args.stream:
+        raise UserError("--play plays bars while they are made; add --stream")
+    from aurljax.live import port
+
+    return port.find(args.play)
+
+
+def _streamed(stream, port: str | None):
+    """The score of a stream, each of its bars printed when it is complete, and played to a port if there is one."""
+    if port is None:
+        for bar in stream:
+            print(_line(bar), flush=True)
+    else:
+        _played(stream, port)
     print(stream.latency)
     return stream.score
+
+
+def _played(stream, name: str) -> None:
+    from aurljax.live import player, port
+
+    with port.opened(name) as out:
+        playing = player.Player(out)
+        with contextlib.closing(playing.play(stream)) as bars:
+            for bar in bars:
+                late = [u.seconds for u in playing.underruns if u.bar == bar.number]
+                print(_line(bar) + "".join(f"  (late by {s:.2f} s)" for s in late), flush=True)
+    if late := playing.underruns:
+        print(f"{len(late)} of the bars came too late, by {sum(u.seconds for u in late):.2f} s in all")
+
+
+def _line(bar) -> str:
+    return f"bar {bar.number + 1:3}  {bar.seconds[0]:6.1f} s  {bar.names() or '-'}"
 
 
 def _free(args: argparse.Namespace, paths: list[Path]) -> None:
