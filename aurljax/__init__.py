@@ -14,6 +14,7 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
+    "Beam": ("aurljax.decode.beam", "Beam"),
     "Repetition": ("aurljax.decode.sampler", "Repetition"),
     "Sampler": ("aurljax.decode.sampler", "Sampler"),
     "Score": ("aurljax.music.score", "Score"),

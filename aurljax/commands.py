@@ -190,15 +190,19 @@ def generate(args: argparse.Namespace) -> None:
     asked = {"seed": args.seed, "constraints": asking.parse(args), "sampler": wording.parse(args), "cache": args.cache,
              "weights": args.weights}  # fmt: skip
     best_of = wording.number("--best-of", args.best_of, int)
-    apart = {"-n": args.n > 1, "--best-of": best_of > 1, "--draft": args.draft}
+    beam = wording.beam(args)
+    apart = {"-n": args.n > 1, "--best-of": best_of > 1, "--draft": args.draft, "--beam": beam}
     if task := words.named(args):
-        idle = {"--bars": args.bars, "--seconds": args.seconds, "--stream": args.stream, "--draft": args.draft}
+        idle = {"--bars": args.bars, "--seconds": args.seconds, "--stream": args.stream, "--draft": args.draft,
+                "--beam": beam}  # fmt: skip
         if other := next((name for name, given in idle.items() if given), None):
             raise UserError(f"--{task} takes no {other}; leave it out")
     else:
         asked |= {"bars": args.bars, "seconds": args.seconds}
     if args.stream and (other := next((name for name, given in apart.items() if given), None)):
         raise UserError(f"--stream writes one piece while it is made, id by id; leave out {other}")
+    if beam:
+        beam.check(args.n, asked["sampler"], best_of, args.draft)
     port = _port(args)
     given = getattr(args, task or "prompt")
     prompt = aurljax.load_midi(given) if given else None
@@ -211,7 +215,8 @@ def generate(args: argparse.Namespace) -> None:
         scores = [_streamed(model.stream(prompt=prompt, chunk=args.chunk, **asked), port)]
     else:
         draft = aurljax.load_model(args.draft) if args.draft else None
-        scores = model.generate(args.n, prompt=prompt, best_of=best_of, draft=draft, ahead=args.ahead, **asked)
+        how = {"best_of": best_of, "draft": draft, "ahead": args.ahead, "beam": beam}
+        scores = model.generate(args.n, prompt=prompt, **how, **asked)
     if prompt is not None:
         scores = [provenance.name_prompt(s, Path(given).name) for s in scores]
     _folder(out)

@@ -13,9 +13,11 @@ import numpy as np
 from etils import epath
 
 from aurljax import checkpoint, config, mesh, params
+from aurljax.decode import beam as beams
 from aurljax.decode import best, length, loop, speculate, stream
 from aurljax.decode import constraints as wishes
 from aurljax.decode import sampler as samplers
+from aurljax.decode.beam import Beam
 from aurljax.decode.behind import Behind
 from aurljax.decode.sampler import Sampler
 from aurljax.decode.stream import Stream
@@ -78,6 +80,7 @@ class Model:
         rank: best.Rank | None = None,
         draft: Model | None = None,
         ahead: int = 4,
+        beam: Beam | None = None,
         sampler: Sampler | None = None,
         **settings: Any,
     ) -> list[Score]:
@@ -91,13 +94,17 @@ class Model:
         they ended it. cache: the type that keys and values are kept in, float32, bfloat16 or int8; weights: int8 for
         those of the matrices. best_of: each score is the best of so many, by `rank` (more is better; default: the mean
         log-probability of the new ids under the model). draft: a smaller model that proposes `ahead` ids at a time; the
-        distribution is this one's all the same. settings: those of a Sampler, such as temperature=0.9, where none is
-        given. UserError: a prompt that leaves no room, or breaks a constraint.
+        distribution is this one's all the same. beam: instead of drawing, the n likeliest pieces that a beam finds, best
+        first, whatever the seed. settings: those of a Sampler, such as temperature=0.9, where none is given. UserError: a
+        prompt that leaves no room, or breaks a constraint.
         """
         best.positive(n=n, bars=bars, seconds=seconds, max_ids=max_ids, ahead=ahead)
         best.check(best_of, rank)
         asked = {"sampler": samplers.make(sampler, settings), "bars": bars, "seconds": seconds, "max_ids": max_ids,
                  "constraints": tuple(constraints), "cache": cache, "weights": weights}  # fmt: skip
+        if beam is not None:
+            beam.check(n, asked["sampler"], best_of, draft)
+            return self._likeliest(n, prompt, beam, seed, asked)
         seeds = [(seed, i) for i in range(n * best_of)]
         decoded = self._drawn([prompt] * len(seeds), draft=draft, ahead=ahead, seeds=seeds, **asked)
         scores = [Behind(self.codec, prompt).score(d) for d in decoded]
@@ -162,6 +169,16 @@ class Model:
                 small = dataclasses.replace(r.plan, family=draft.parts.family, config=draft.parts.model)
                 new = speculate.rows(r.plan, small, ahead, self.weights, draft.weights, r.arguments)
         return r.decoded(np.asarray(new))
+
+    def _likeliest(self, n: int, prompt: Score | None, beam: Beam, seed: int, asked: dict[str, Any]) -> list[Score]:
+        """The n best pieces of a beam."""
+        r, place = self._request([prompt], seeds=[(seed, 0)], **asked), Behind(self.codec, prompt)
+        with mesh.use(self.mesh):
+            ids, _, ranks = (np.asarray(x)[0] for x in beams.generate(r.plan, beam, self.weights, *r.arguments))
+        if (there := int(np.isfinite(ranks).sum())) < n:
+            raise UserError(f"beam: there are {there} pieces in all of what is asked for, not {n}; ask for fewer")
+        scores = [place.score(r.decoded(row[None])[0]) for row in ids[:n]]
+        return [self._finished(score, (seed, i), prompt, asked | {"beam": beam}) for i, score in enumerate(scores)]
 
     def _request(
         self,

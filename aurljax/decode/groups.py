@@ -29,8 +29,8 @@ def count(batch: int) -> int:
     return next((n for n in range(most, 1, -1) if batch % n == 0), 1)
 
 
-def apart(run: Callable[..., jax.Array], rows: tuple, batch: int) -> jax.Array:
-    """run(*rows) [B, ...], where each array of `rows` has the rows of the batch first."""
+def apart(run: Callable[..., Any], rows: tuple, batch: int) -> Any:
+    """run(*rows), where each array of `rows`, and of what comes out, has the rows of the batch first."""
     if (groups := count(batch)) == 1:
         return run(*rows)
     devices, size = jax.sharding.get_mesh(), batch // groups
@@ -40,4 +40,4 @@ def apart(run: Callable[..., jax.Array], rows: tuple, batch: int) -> jax.Array:
             return run(*jax.tree.map(lambda x: x[number * size : (number + 1) * size], rows))
 
     with ThreadPoolExecutor(groups) as threads:
-        return jnp.concatenate(list(threads.map(part, range(groups))))
+        return jax.tree.map(lambda *parts: jnp.concatenate(parts), *threads.map(part, range(groups)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aurljax.errors import UserError
 
 if TYPE_CHECKING:
+    from aurljax.decode.beam import Beam
     from aurljax.decode.sampler import Sampler
 
 OPTIONS = (  # name, metavar, help; of the sampler as a whole, and of kinds
@@ -32,6 +33,11 @@ def add(parser: argparse.ArgumentParser) -> None:
                        "latest ids of these kinds (32; those that begin notes)")  # fmt: skip
     group.add_argument("--unrepeated", metavar="N", help="no bar equals one of the N before it")
     group.add_argument("--best-of", metavar="N", default="1", help="write the likeliest of N for each piece (1)")
+    group.add_argument(
+        "--beam", metavar="W", help="draw nothing: the likeliest pieces that W hypotheses side by side find"
+    )
+    group.add_argument("--length-penalty", metavar="A", help="pieces of n ids of --beam rank by their log-probability over "
+                       "n ** A (0.6)")  # fmt: skip
 
 
 def parse(args: argparse.Namespace) -> Sampler:
@@ -43,6 +49,18 @@ def parse(args: argparse.Namespace) -> Sampler:
     whole |= {} if args.repetition is None else {"repetition": _repetition(args.repetition)}
     kinds = tuple(_kind(text, given) for text in args.kind)
     return Sampler(**_settings("--", given), **whole, kinds=kinds)
+
+
+def beam(args: argparse.Namespace) -> Beam | None:
+    """The beam of parsed arguments; UserError naming the option that is not understood."""
+    from aurljax.decode.beam import Beam
+
+    if args.beam is None:
+        if args.length_penalty is not None:
+            raise UserError("--length-penalty: it is of --beam; give that too")
+        return None
+    more = {} if args.length_penalty is None else {"length_penalty": number("--length-penalty", args.length_penalty)}
+    return Beam(number("--beam", args.beam, int), **more)
 
 
 def number(option: str, text: str, kind: type = float) -> Any:

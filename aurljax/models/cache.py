@@ -76,6 +76,22 @@ def grow(cache: Cache, length: int) -> Cache:
     return cache.replace(k=jax.tree.map(wider, cache.k), v=jax.tree.map(wider, cache.v)) if more else cache
 
 
+def take(cache: Cache, rows: jax.Array) -> Cache:
+    """The cache of these of its rows [N], N at least as many as it has; a row may be there several times."""
+    axes = cache.axes if "b" in cache.axes or len(rows) == 1 else "b" + cache.axes
+
+    def taken(x):
+        own = axes if x.ndim == len(axes) else axes.replace("d", "")  # scales have no width
+        if "b" not in cache.axes:
+            return x if axes == cache.axes else mesh.gather(jnp.broadcast_to(x[None], (len(rows), *x.shape)), _logical(own))
+        whole = mesh.gather(x, _logical(own.replace("b", "t")))  # rows may come from any device
+        return mesh.gather(jnp.take(whole, rows, own.index("b")), _logical(own))
+
+    k, v = jax.tree.map(taken, (cache.k, cache.v))
+    start = mesh.gather(mesh.gather(cache.start, (None,))[rows], ("batch",))
+    return cache.replace(k=k, v=v, start=start, axes=axes)
+
+
 def cached_attention(q: jax.Array, k: jax.Array, v: jax.Array, cache: Cache, layer: int, backend: str, dtype: str):
     """Write k and v [B, KV, T, D] at the cache's index, let q [B, H, T, D] attend to all that is written.
 
