@@ -111,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--chunk", type=_positive(int), default=8, metavar="K", help="ids between looks of --stream (8)")
     c.add_argument("--play", nargs="?", const="", metavar="PORT", help="send the bars of --stream to this MIDI output port "
                    "while they are made (the first port)")  # fmt: skip
+    c.add_argument("--guidance", type=float, metavar="W", help="how much the controls of --prompt count: 0: not at all, "
+                   "1: as learned")  # fmt: skip
     c.add_argument("--cache", choices=("float32", "bfloat16", "int8"), help="keep keys and values in fewer bytes (default: "
                    "as the model computes)")  # fmt: skip
     c.add_argument("--weights", choices=("float32", "int8"), help="keep the matrices in fewer bytes (float32)")

@@ -194,11 +194,11 @@ def generate(args: argparse.Namespace) -> None:
     apart = {"-n": args.n > 1, "--best-of": best_of > 1, "--draft": args.draft, "--beam": beam}
     if task := words.named(args):
         idle = {"--bars": args.bars, "--seconds": args.seconds, "--stream": args.stream, "--draft": args.draft,
-                "--beam": beam}  # fmt: skip
+                "--beam": beam, "--guidance": args.guidance is not None}  # fmt: skip
         if other := next((name for name, given in idle.items() if given), None):
             raise UserError(f"--{task} takes no {other}; leave it out")
     else:
-        asked |= {"bars": args.bars, "seconds": args.seconds}
+        asked |= {"bars": args.bars, "seconds": args.seconds, "guidance": args.guidance}
     if args.stream and (other := next((name for name, given in apart.items() if given), None)):
         raise UserError(f"--stream writes one piece while it is made, id by id; leave out {other}")
     if beam:

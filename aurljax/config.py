@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aurljax import stages
-from aurljax.data import packing, turns
+from aurljax.data import objective, packing, turns
 from aurljax.data.augment import Augment
 from aurljax.data.curriculum import Curriculum
 from aurljax.data.cuts import CUTS
@@ -71,6 +71,7 @@ class Data:
     augment: Augment = field(default_factory=Augment)  # of the training split
     curriculum: Curriculum = field(default_factory=Curriculum)  # likewise
     objective: Objective = field(default_factory=Objective)  # likewise
+    controls_dropout: float = 0.0  # share of the training windows whose controls are left out, for guidance
 
     def __post_init__(self) -> None:
         at_least(self, "data", length=2, batch=1)
@@ -253,6 +254,7 @@ def build(config: Config) -> Parts:
     """Builds codec and family; UserError where either refuses a value or the data asks for what a codec cannot write."""
     codec = config.codec.make()
     config.data.objective.check(codec)
+    objective.check_dropout(config.data.controls_dropout, codec)
     return Parts(config, codec, *config.model.make(codec, config.loss))
 
 

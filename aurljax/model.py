@@ -16,6 +16,7 @@ from aurljax import checkpoint, config, mesh, params
 from aurljax.decode import beam as beams
 from aurljax.decode import best, length, loop, speculate, stream
 from aurljax.decode import constraints as wishes
+from aurljax.decode import guidance as guiding
 from aurljax.decode import sampler as samplers
 from aurljax.decode.beam import Beam
 from aurljax.decode.behind import Behind
@@ -81,6 +82,7 @@ class Model:
         draft: Model | None = None,
         ahead: int = 4,
         beam: Beam | None = None,
+        guidance: float | None = None,
         sampler: Sampler | None = None,
         **settings: Any,
     ) -> list[Score]:
@@ -95,14 +97,16 @@ class Model:
         those of the matrices. best_of: each score is the best of so many, by `rank` (more is better; default: the mean
         log-probability of the new ids under the model). draft: a smaller model that proposes `ahead` ids at a time; the
         distribution is this one's all the same. beam: instead of drawing, the n likeliest pieces that a beam finds, best
-        first, whatever the seed. settings: those of a Sampler, such as temperature=0.9, where none is given. UserError: a
-        prompt that leaves no room, or breaks a constraint.
+        first, whatever the seed. guidance: how much the controls that the prompt's `meta` gives count (0: not at all, 1: as
+        learned); for models trained with data.controls_dropout. settings: those of a Sampler, such as temperature=0.9,
+        where none is given. UserError: a prompt that leaves no room, or breaks a constraint.
         """
         best.positive(n=n, bars=bars, seconds=seconds, max_ids=max_ids, ahead=ahead)
         best.check(best_of, rank)
         asked = {"sampler": samplers.make(sampler, settings), "bars": bars, "seconds": seconds, "max_ids": max_ids,
-                 "constraints": tuple(constraints), "cache": cache, "weights": weights}  # fmt: skip
+                 "constraints": tuple(constraints), "cache": cache, "weights": weights, "guidance": guidance}  # fmt: skip
         if beam is not None:
+            guiding.refuse(guidance, "beam")
             beam.check(n, asked["sampler"], best_of, draft)
             return self._likeliest(n, prompt, beam, seed, asked)
         seeds = [(seed, i) for i in range(n * best_of)]
@@ -126,6 +130,7 @@ class Model:
         constraints: Sequence[wishes.Constraint] = (),
         cache: str | None = None,
         weights: str | None = None,
+        guidance: float | None = None,
         sampler: Sampler | None = None,
         **settings: Any,
     ) -> Stream:
@@ -136,7 +141,7 @@ class Model:
         """
         best.positive(bars=bars, seconds=seconds, max_ids=max_ids, chunk=chunk)
         asked = {"sampler": samplers.make(sampler, settings), "bars": bars, "seconds": seconds, "max_ids": max_ids,
-                 "constraints": tuple(constraints), "cache": cache, "weights": weights}  # fmt: skip
+                 "constraints": tuple(constraints), "cache": cache, "weights": weights, "guidance": guidance}  # fmt: skip
         r, behind = self._request([prompt], seeds=[(seed, 0)], **asked), Behind(self.codec, prompt)
         return Stream(
             self.codec,
@@ -153,13 +158,14 @@ class Model:
         """One score for each prompt (None: from nothing), all in one batch (with a draft one by one); row i is the same in
         any batch.
 
-        asked: sampler, seeds [(seed, i)], and optionally bars, seconds, max_ids, constraints, cache, weights.
+        asked: sampler, seeds [(seed, i)], and optionally bars, seconds, max_ids, constraints, cache, weights, guidance.
         """
         found = self._drawn(prompts, draft, ahead, **asked)
         return [Behind(self.codec, prompt).score(score) for prompt, score in zip(prompts, found, strict=True)]
 
     def _drawn(self, prompts: list[Score | None], draft: Model | None, ahead: int, **asked: Any) -> list[Score]:
         """`generate_batch` as the codec tells it, prompts included."""
+        guiding.refuse(asked.get("guidance"), draft and "draft")
         r = self._request(prompts, **asked)
         with mesh.use(self.mesh):
             if draft is None:
@@ -192,6 +198,7 @@ class Model:
         constraints: Sequence[wishes.Constraint] = (),
         cache: str | None = None,
         weights: str | None = None,
+        guidance: float | None = None,
     ) -> Request:
         """What the loop is to do, or UserError where it cannot."""
         if bars is not None and not self.codec.barred:
@@ -205,6 +212,8 @@ class Model:
                          constraints=wishes.kinds(constraints), cache=cache, weights=weights)  # fmt: skip
         if len({p is None for p in prompts}) > 1:
             raise UserError("prompts: either every row has a prompt or none has")
+        if guidance is not None:
+            guiding.check(self, prompts, guidance)
         with mesh.use(self.mesh):
             ids, start = loop.left_padded(written)
             limits = loop.limits(len(written), bars, seconds, np.array(begun))
@@ -212,6 +221,10 @@ class Model:
             wishes.check_all(self.codec, constraints, written, room, limits)
             keys = jnp.stack([jax.random.fold_in(jax.random.key(a), b) for a, b in seeds])
         arguments = (ids, start, keys, *limits, np.array(room, np.int32), asked)
+        if guidance is not None:
+            pairs = [self.codec.opening(p)[0] for prompt in prompts for p in guiding.both(self.codec, prompt)]
+            twice = jax.tree.map(lambda x: x[np.arange(len(prompts)).repeat(2)], arguments[2:])
+            arguments = (*loop.left_padded(pairs), *twice, np.full(len(pairs), guidance, np.float32))
         decoded = functools.partial(wishes.decoded, self.codec, constraints, written, room=room, limits=limits)
         return Request(plan, arguments, written, decoded)
 

@@ -174,6 +174,11 @@ EFFECTS = {  # in the order in which they are applied; the numbers stay, for run
 }
 
 
+# Steps of a plan that are no effects: they cannot make a window longer.
+PLAIN: dict[str, Callable[..., Score]] = {"transpose": transpose, "without": effects.unlabelled}
+STEPS = PLAIN | {name: kind.apply for name, kind in EFFECTS.items()}
+
+
 def plan(score: Score, settings: Augment, key: tuple[int, ...], progress: float) -> Plan:
     """The effects an example gets and their parameters: they follow from `key`, and from `progress` by the schedules."""
     out = []
@@ -195,5 +200,5 @@ def plan(score: Score, settings: Augment, key: tuple[int, ...], progress: float)
 def apply(score: Score, plan: Plan) -> Score:
     """The score after every step of a plan."""
     for name, values in plan:
-        score = transpose(score, values) if name == "transpose" else EFFECTS[name].apply(score, values)
+        score = STEPS[name](score, values)
     return score

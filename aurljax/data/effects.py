@@ -78,6 +78,11 @@ def humanise(score: Score, amount: float, seed: int) -> Score:
     return moved(score.replace(notes=notes), onset, onset + score.duration)
 
 
+def unlabelled(score: Score, names: tuple[str, ...]) -> Score:
+    """The score without the values of these controls."""
+    return score.replace(meta={name: value for name, value in score.meta.items() if name not in names})
+
+
 def without(score: Score, tracks: Sequence[int]) -> Score:
     """The score without these tracks, their notes and controls."""
     stay = np.ones(len(score.tracks), bool)

@@ -47,10 +47,11 @@ class Source:
         memory: int = 256 << 20,
         cut: str = "tile",
         objective: Objective = WRITTEN,
+        controls_dropout: float = 0.0,
     ):
         self.corpus, self.codec, self.seed = corpus, codec, seed
         self.transpose, self.preprocess, self.effects = transpose, preprocess, effects
-        self.objective = objective
+        self.objective, self.controls_dropout = objective, controls_dropout
         slack = effects.slack if effects.active else 0.0
         self.windows = windows.load(corpus, codec, split, max(int(length / (1 + slack)), 2), preprocess, cut)
         slack += objective.slack if objective.active else 0.0
@@ -77,7 +78,13 @@ class Source:
             low, high = augment.fitting(score, self.effects.pitches)
         shift = augment.draw(score, (self.seed, order.SHIFT, epoch, window), low, high) if low < high else 0
         drawn = augment.plan(score, self.effects, (self.seed, order.EFFECTS, epoch, window), progress)
-        return ((("transpose", shift),) if shift else ()) + drawn
+        return ((("transpose", shift),) if shift else ()) + self._dropped(window, epoch) + drawn
+
+    def _dropped(self, window: int, epoch: int) -> Plan:
+        """What leaves out the controls of a window, all of them, where that epoch draws it."""
+        chance = objective.chance(self.seed, order.CONTROLS, epoch, window)
+        gone = self.controls_dropout and chance(0) < self.controls_dropout
+        return (("without", tuple(name for name, _ in self.codec.controls)),) if gone else ()
 
     def kind(self, window: int, epoch: int | None) -> str | None:
         """Over what that epoch draws holes in a window; None: no holes."""
@@ -126,7 +133,8 @@ class Source:
             if 0 < len(ids) <= room:
                 return ids, done
         if not len(ids):  # two names of one key that ended the piece are one when transposed
-            ids, plain = self.codec.encode(score, bars=(a, b)), ()
+            plain = tuple(step for step in plain if step[0] != "transpose")
+            ids = self.codec.encode(augment.apply(score, plain), bars=(a, b))
         if len(ids) > room:
             self.cut += 1
             lines = self.codec.bar_starts(ids, b - a)[1:]
@@ -137,4 +145,4 @@ class Source:
 
 def _plain(plan: Plan) -> Plan:
     """The part of a plan that cannot change how many ids a window has."""
-    return plan[:1] if plan and plan[0][0] == "transpose" else ()
+    return tuple(step for step in plan if step[0] in augment.PLAIN)

@@ -73,6 +73,17 @@ class Objective:
         return None
 
 
+def check_dropout(share: float, codec: Codec) -> None:
+    """UserError for a share of windows without controls that is none, or with a codec that has no controls."""
+    if not 0 <= share < 1:
+        raise UserError(f"data.controls_dropout={share} must be at least 0 and below 1")
+    if share and not getattr(codec, "controls", ()):
+        raise UserError(
+            f"data.controls_dropout={share} leaves out controls, but the codec '{codec.name}' as it is set has none; "
+            "declare them with codec.options.controls, or leave it at 0"
+        )
+
+
 class Asked(NamedTuple):
     """A window with holes: its ids, the cells they are, and the bar after its last one."""
 

@@ -7,7 +7,8 @@ import struct
 
 import numpy as np
 
-ORDER, SHIFT, EFFECTS, POOL, CYCLE, CORPUS, BUCKET, HOLES = range(1, 9)  # what a number is for: no two draws share a key
+# What a number is for: no two draws share a key.
+ORDER, SHIFT, EFFECTS, POOL, CYCLE, CORPUS, BUCKET, HOLES, CONTROLS = range(1, 10)
 
 
 def number(*key: int) -> int:

@@ -37,7 +37,7 @@ class Dataset:
     corpus is drawn once in an epoch of its own, transposed by a number of semitones drawn from `transpose`
     (low <= 0 <= high), and given the effects of `effects`, whose schedules end at step `steps`. While a `curriculum`
     lasts, rows are drawn from its pool, with replacement. `cut` is one of `cuts.CUTS`. `objective` draws the windows that
-    have holes. In memory are kept `cache_bytes` of encoded windows.
+    have holes; the share `controls_dropout` goes without its controls. In memory are kept `cache_bytes` of encoded windows.
     """
 
     def __init__(
@@ -59,9 +59,11 @@ class Dataset:
         mixture: Sequence[tuple[Corpus, float]] = (),
         cut: str = "tile",
         objective: Objective = WRITTEN,
+        controls_dropout: float = 0.0,
     ):
         low, high = transpose
         objective.check(codec)
+        objectives.check_dropout(controls_dropout, codec)
         if not low <= 0 <= high:
             raise UserError(f"transpose: ({low}, {high}) must hold 0, as (-5, 6) does")
         if batch < 1 or length < 2:
@@ -76,10 +78,14 @@ class Dataset:
         self.transpose, self.shuffle, self.buckets = (low, high), shuffle, tuple(buckets)
         self.preprocess, self.effects, self.steps, self.curriculum = preprocess, effects, steps, curriculum
         self.objective, self._weights = objective, objectives.weights(codec)
+        self.controls_dropout = controls_dropout
         lengths, self.shares = packing.lengths(length, self.buckets), turns.shares([share for _, share in mixture])
         memory = cache_bytes // len(self.shares)
         self.sources = [
-            Source(c, codec, split, length, _seed(seed, k), self.transpose, preprocess, effects, memory, cut, objective)
+            Source(
+                c, codec, split, length, _seed(seed, k), self.transpose, preprocess, effects, memory, cut, objective,
+                controls_dropout,
+            )
             for k, c in enumerate([corpus, *(c for c, _ in mixture)])
         ]
         self.timetable = Timetable(self.sources, self.shares, lengths, batch, seed, shuffle, steps, curriculum)
@@ -112,7 +118,7 @@ class Dataset:
     @property
     def provenance(self) -> dict[str, Any]:
         """What the batches follow from, for a checkpoint's metadata."""
-        names = ("split", "length", "batch_size", "seed", "transpose", "shuffle", "steps", "buckets")
+        names = ("split", "length", "batch_size", "seed", "transpose", "shuffle", "steps", "buckets", "controls_dropout")
         return {
             "corpora": [source.corpus.digest for source in self.sources],
             "licences": [source.corpus.licence for source in self.sources],
@@ -221,6 +227,7 @@ def training(config: Config, codec: Codec, corpus: Corpus) -> Dataset:
         corpus, codec, "train", d.length, d.batch, seed=config.seed, transpose=d.transpose, preprocess=d.preprocess,
         effects=d.augment, steps=config.run.steps, curriculum=d.curriculum, buckets=d.buckets, cut=d.cut,
         mixture=[(Corpus(path), share) for path, share in d.mixture], objective=d.objective,
+        controls_dropout=d.controls_dropout,
     )  # fmt: skip
 
 

@@ -29,9 +29,10 @@ def count(batch: int) -> int:
     return next((n for n in range(most, 1, -1) if batch % n == 0), 1)
 
 
-def apart(run: Callable[..., Any], rows: tuple, batch: int) -> Any:
-    """run(*rows), where each array of `rows`, and of what comes out, has the rows of the batch first."""
-    if (groups := count(batch)) == 1:
+def apart(run: Callable[..., Any], rows: tuple, batch: int, together: int = 1) -> Any:
+    """run(*rows), where each array of `rows`, and of what comes out, has the rows of the batch first. So many rows that
+    follow each other stay `together`."""
+    if (groups := count(batch // together)) == 1:
         return run(*rows)
     devices, size = jax.sharding.get_mesh(), batch // groups
 

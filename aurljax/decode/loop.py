@@ -20,6 +20,7 @@ from flax import struct
 from aurljax import mesh
 from aurljax.decode import constraints as wishes
 from aurljax.decode import groups, memory
+from aurljax.decode import guidance as guiding
 from aurljax.decode.length import bucket
 from aurljax.decode.sampler import Sampler, sample, uniforms
 from aurljax.errors import UserError
@@ -72,6 +73,7 @@ class Carry:
     memory: memory.Memory
     out: jax.Array
     random: jax.Array  # [most, B] a uniform number for each id
+    guidance: jax.Array | None = None  # [B] of rows that are pairs, with controls and without
 
 
 def generate(
@@ -84,23 +86,25 @@ def generate(
     seconds: jax.Array,
     left: jax.Array | None = None,
     asked: State | None = None,
+    guidance: jax.Array | None = None,
 ) -> jax.Array:
     """int32 [B, most]: the ids that follow prompt [B, P], whose rows begin at start [B]; 0 after the end.
 
     keys [B]: one random key a row. bars, seconds [B]: no further bar begins after so many new bars, or once so much
     new music has passed; what would begin then becomes the end of the piece. left [B]: ids a row may write, if fewer
     than `most`. asked: registers of the plan's constraints. A row without an `end` has ended where they allow nothing.
+    guidance [B]: rows are pairs, with controls and without, which write as one; then there are B / 2 rows of ids.
     """
     plan, params = prepare(plan, params)
-    rows = (prompt, start, keys, bars, seconds, left, asked)
-    return groups.apart(functools.partial(_rows, plan, params), rows, len(start))
+    rows = (prompt, start, keys, bars, seconds, left, asked, guidance)
+    return groups.apart(functools.partial(_rows, plan, params), rows, len(start), 1 if guidance is None else 2)
 
 
 def _rows(plan: Plan, params, prompt: jax.Array, *asked) -> jax.Array:
     carry = begin(plan, params, prompt, *asked)
     for length, stop in segments(plan, prompt.shape[1], carry.cache.window):
         carry = proceed(plan, params, widen(carry, length), stop)
-    return carry.out
+    return carry.out if carry.guidance is None else carry.out[::2]
 
 
 def prepare(plan: Plan, params) -> tuple[Plan, Any]:
@@ -111,7 +115,7 @@ def prepare(plan: Plan, params) -> tuple[Plan, Any]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def begin(plan: Plan, params, prompt, start, keys, bars, seconds, left=None, asked=None) -> Carry:
+def begin(plan: Plan, params, prompt, start, keys, bars, seconds, left=None, asked=None, guidance=None) -> Carry:
     """What there is before the first new id. Plan and weights as `prepare` gave them; the rest as for `generate`."""
     batch, width = prompt.shape
     cache = plan.family.init_cache(plan.config, batch, width, plan.cache).replace(start=mesh.gather(start, ("batch",)))
@@ -121,7 +125,7 @@ def begin(plan: Plan, params, prompt, start, keys, bars, seconds, left=None, ask
     logits, cache = _apply(plan, params, prompt, features, cache)
     random = uniforms(keys, jnp.arange(plan.most))
     known = memory.read(plan.sampler, plan.codec, prompt, start) | memory.asked(plan.sampler, state)
-    return Carry(jnp.int32(0), logits, cache, state, known, jnp.zeros((batch, plan.most), jnp.int32), random)
+    return Carry(jnp.int32(0), logits, cache, state, known, jnp.zeros((batch, plan.most), jnp.int32), random, guidance)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
@@ -148,11 +152,13 @@ def segments(plan: Plan, width: int, window: int) -> list[tuple[int, int]]:
 
 
 def _step(plan: Plan, params, c: Carry) -> Carry:
-    legal, logits = _legal(plan, c.state, c.logits)
+    logits = c.logits if c.guidance is None else guiding.mixed(c.logits, c.guidance)
+    legal, logits = _legal(plan, c.state, logits)
     legal, logits = memory.weigh(plan.sampler, plan.codec, c.memory, c.state, legal, logits)
     progress = memory.progress(c.memory, c.state)
     vocabulary = plan.codec and plan.codec.vocabulary
     ids = sample(plan.sampler, logits, legal, c.random[c.index], vocabulary, progress)
+    ids = ids if c.guidance is None else jnp.repeat(ids[::2], 2)  # what is legal, the row with controls says
     out = jax.lax.dynamic_update_slice_in_dim(c.out, ids[:, None], c.index, 1)
     state, features = _advance(plan, c.state, ids)
     features = {name: x[:, None] for name, x in features.items()}
