@@ -21,8 +21,7 @@ def _check(name: str, price: float) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Leap(Constraint):
-    """A pitch further than so many semitones from the last one of its track costs `price` nats. Where holes are filled,
-    of each cell all pitches but the first."""
+    """A pitch further than so many semitones from the last one of its track costs `price` nats."""
 
     semitones: int
     price: float = PRICE
@@ -37,20 +36,13 @@ class Leap(Constraint):
             raise UserError(f"leap: {self.semitones} semitones must be 0..127")
 
     def init(self, codec: Codec) -> State:
-        return {"leap": np.int32(self.semitones), "leap_price": np.float32(self.price), "entered": np.bool_(False)}
-
-    @staticmethod
-    def advance(step, xp) -> State:
-        """`entered`: whether a cell is filled and has no note yet, so that what comes before it is not known."""
-        if "fill" not in step.is_:
-            return {}
-        return {"entered": step.is_["fill"] | (step.r["entered"] & ~step.begins)}
+        return {"leap": np.int32(self.semitones), "leap_price": np.float32(self.price)}
 
     @staticmethod
     def penalty(now, xp) -> Array:
         last = xp.min(xp.where(now.own, now.s["last"], PITCHES), 1).astype(xp.int32)
         wide = xp.abs(xp.arange(PITCHES) - last[:, None]) > now.r["leap"][:, None]
-        sung = (last < PITCHES) & ~now.own_drum & ~now.r["entered"]
+        sung = (last < PITCHES) & ~now.own_drum
         return xp.where(wide & sung[:, None], now.r["leap_price"][:, None], 0.0)
 
 
