@@ -119,7 +119,7 @@ def test_a_line_has_all_that_a_record_has():
 def test_memory_of_this_process():
     before = machine.memory()["host_memory"]
     block = np.ones(1 << 25)
-    assert machine.memory()["host_memory"] - before > 0.8 * block.nbytes
+    assert machine.memory()["host_memory"] - before > 0.5 * block.nbytes  # a machine in need may take pages back
     assert set(machine.memory()) <= {"device_memory", "device_memory_peak", "host_memory"}
 
 
