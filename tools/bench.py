@@ -33,6 +33,9 @@ CONSTRAINTS = ("key", "range", "polyphony", "track-polyphony", "chords", "longes
                "parallels")  # fmt: skip
 
 
+WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a number
+
+
 def seconds(run: Callable[[], object], least: int = 3, wall: float = 3.0, warm: int = 1) -> float:
     """Median seconds of `run` over at least `least` runs and `wall` seconds, after `warm` that do not count."""
     for _ in range(warm):
@@ -244,9 +247,25 @@ def decode(args: argparse.Namespace) -> dict:
         first, new = time.perf_counter() - begun, int((written > 0).sum(1).max())  # constraints may end rows
         t = seconds(lambda: jax.block_until_ready(loop.generate(plan, weights, ids, start, keys, *limits)))
         count = params.count(parts.family.spec(model))
+        floor = reading(count * WIDTHS[args.weights or args.dtype], model, args)
     return {"size": args.size, "batch": args.batch, "new": new, "grammar": not args.plain, "constraints": args.constraints,
             "cache": args.cache or "", "weights": args.weights or "", "window": args.window, "parameters": count,
-            "tokens_per_s": args.batch * new / t, "us_per_step": 1e6 * t / new, "first_s": first}  # fmt: skip
+            "tokens_per_s": args.batch * new / t, "us_per_step": 1e6 * t / new, "first_s": first,
+            "floor_us": 1e6 * floor, "share_of_floor": floor * new / t}  # fmt: skip
+
+
+def reading(weights: int, model, args: argparse.Namespace) -> float:
+    """Seconds that a step's weights (bytes) and, of the average step, keys and values take to read: those of a jitted
+    product of a matrix of as many bytes and a vector."""
+    import jax
+    import jax.numpy as jnp
+
+    slots = 2 * model.layers * model.kv_heads * model.head_width * WIDTHS[args.cache or args.dtype]
+    seen = args.new / 2 if not args.window else min(args.window, args.new / 2)
+    rows = int((weights + args.batch * seen * slots) / 4 / 512)
+    matrix, vector = jnp.ones((rows, 512)), jnp.ones(512)
+    product = jax.jit(jnp.dot)
+    return seconds(lambda: jax.block_until_ready(product(matrix, vector)))
 
 
 def constraints() -> dict:
