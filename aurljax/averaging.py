@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aurljax.config import Optim
+from aurljax.sections import Optim
 
 Tree = Any
 

@@ -13,8 +13,8 @@ import optax
 from optax.contrib import MuonDimensionNumbers
 
 from aurljax import params
-from aurljax.config import Optim
 from aurljax.params import Param
+from aurljax.sections import Optim
 
 Tree = Any
 INSIDE = {"heads", "mlp"}  # logical axes of the blocks' inner widths

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from aurljax import muon, params
-from aurljax.config import Optim
+from aurljax.sections import Optim
 
 Tree = Any
 

@@ -21,7 +21,7 @@ from etils import epath
 
 from aurljax import atomic, beginning, checkpoint, mesh, params, paths, stages, state, step
 from aurljax.checkpoint import Checkpoints
-from aurljax.config import Config, Parts, Run, differences, from_dict, to_dict
+from aurljax.config import Config, Parts, differences, from_dict, to_dict
 from aurljax.data import pipeline
 from aurljax.data.corpus import Corpus, CorpusError
 from aurljax.data.pipeline import Dataset
@@ -36,6 +36,7 @@ from aurljax.records.metrics import read as metrics_of
 from aurljax.records.profiling import Trace
 from aurljax.records.progress import Progress
 from aurljax.report.live import Reporter
+from aurljax.sections import Run
 from aurljax.stages import Stage
 from aurljax.state import State
 from aurljax.survival import collapse, retention

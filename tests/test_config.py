@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aurljax import config, optim
+from aurljax import config, optim, sections
 from aurljax.errors import UserError
 from aurljax.fields import ConfigError
 
@@ -133,8 +133,8 @@ def test_differences_are_told_by_dotted_name():
 
 
 def test_tables_hold_what_config_allows():
-    assert tuple(optim.OPTIMIZERS) == config.OPTIMIZERS
-    assert tuple(optim.SHAPES) == config.SCHEDULES
+    assert tuple(optim.OPTIMIZERS) == sections.OPTIMIZERS
+    assert tuple(optim.SHAPES) == sections.SCHEDULES
 
 
 def test_importing_config_imports_no_jax():

@@ -10,7 +10,7 @@ import optax
 import pytest
 from runs import random_batch
 
-from aurljax import averaging, checkpoint, config, losses, muon, optim, params, state, step
+from aurljax import averaging, checkpoint, config, losses, muon, optim, params, sections, state, step
 from aurljax import mesh as meshes
 from aurljax.errors import UserError
 from aurljax.models.decoder import DECODER, DecoderConfig
@@ -64,11 +64,11 @@ def run(p: config.Parts, now: state.State, count: int):
     return now, losses
 
 
-SLOW = [pytest.param(name, DECODER, marks=pytest.mark.slow, id=f"{name}-decoder") for name in config.OPTIMIZERS]
+SLOW = [pytest.param(name, DECODER, marks=pytest.mark.slow, id=f"{name}-decoder") for name in sections.OPTIMIZERS]
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "family"), [pytest.param(name, SMALL, id=name) for name in config.OPTIMIZERS] + SLOW
+    ("optimizer", "family"), [pytest.param(name, SMALL, id=name) for name in sections.OPTIMIZERS] + SLOW
 )
 def test_learns_on_every_mesh_and_resumes_exactly(optimizer, family, tmp_path):
     """A checkpoint goes on to the same bits on its own mesh; on another sums differ in order alone."""

@@ -11,7 +11,7 @@ from runs import BIGRAM, BigramConfig, bigram, bigram_config, random_batch  # no
 from test_step import VOCAB, new, on, run, tree_equal
 from test_train import corpus, final_state, interrupt, quiet, records, settings  # noqa: F401
 
-from aurljax import checkpoint, config, models, optim, state
+from aurljax import checkpoint, config, models, optim, sections, state
 from aurljax import mesh as meshes
 from aurljax.errors import UserError
 from aurljax.train import train
@@ -64,7 +64,7 @@ def test_a_spike_is_skipped_once_there_is_a_mean_to_compare_it_with():
             assert run(other, batches(6, 3, 4))[1][-1]["skipped"] == 0
 
 
-@pytest.mark.parametrize("optimizer", config.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", sections.OPTIMIZERS)
 def test_the_scale_is_that_of_the_learning_rate(optimizer):
     """Half the scale is half the rate, to the last bit: a power of two."""
     ends, rates = [], []

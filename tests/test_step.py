@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from runs import BIGRAM, BigramConfig, bigram, bigram_config, random_batch  # noqa: F401
 
-from aurljax import config, optim, params, state, step
+from aurljax import config, optim, params, sections, state, step
 from aurljax import mesh as meshes
 from aurljax.models.decoder import DECODER, DecoderConfig
 from aurljax.params import is_param
@@ -174,7 +174,7 @@ def test_each_label_has_an_optimizer_of_its_own():
             assert moved == jax.tree.map(lambda a, x=label: a == x, labels)
 
 
-@pytest.mark.parametrize("optimizer", config.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", sections.OPTIMIZERS)
 def test_decay_shrinks_matrices_and_nothing_else(optimizer):
     p = parts(optim={"warmup": 0, "learning_rate": 0.5, "optimizer": optimizer, "schedule": "constant"})
     spec = {"layer": params.stacked({"w": params.Param((4, 4), (None, None)), "scale": params.Param((4,), (None,))}, 3)}

@@ -16,14 +16,13 @@ import numpy as np
 
 from aurljax.data import objective, order
 from aurljax.evaluate import likelihood
+from aurljax.evaluate.likelihood import Row
 from aurljax.music.codec.holes import MOST
 from aurljax.music.score import Score
 from aurljax.tasks.fill import check
 
 if TYPE_CHECKING:
     from aurljax.model import Model
-
-Row = tuple[np.ndarray, int]  # ids, and the first of them that is scored
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ import contextlib
 import jax
 from etils import epath
 
-from aurljax.config import Profile
 from aurljax.records.progress import Progress
+from aurljax.sections import Profile
 
 FOLDER = "profile"
 
