@@ -49,14 +49,7 @@ def most_at_once(score):
 
 def draw(rng):
     """(constraints of every kind, {name: whether a score keeps to it}): loose, where one is left out."""
-    out, checks = [], {}
-
-    def maybe(kind, tight, loose, keeps):
-        on = rng.random() < 0.5
-        out.append(kind(*(tight if on else loose)))
-        if on:
-            checks[kind.__name__] = keeps
-
+    maybe = walking.Drawn(rng)
     share, low, span = float(rng.choice([0, 0.2])), int(rng.integers(15, 60)), int(rng.integers(18, 40))
     every, own, long = int(rng.integers(1, 5)), int(rng.integers(1, 3)), float(rng.choice([1 / 64, 0.1, 1, 9]))
     bounds = {40: (55, 70)}
@@ -68,7 +61,7 @@ def draw(rng):
     maybe(c.Polyphony, (every,), (64,), lambda x: most_at_once(x)[0] <= every)
     maybe(c.TrackPolyphony, (own,), (64,), lambda x: most_at_once(x)[1] <= own)
     maybe(c.Longest, (None, long), (None, 60), lambda x: max(e - a for a, e, *_ in spans(x)) <= 64 * long)
-    return out, checks
+    return maybe.asked, maybe.checks
 
 
 def holds(walked, drawn, limits):

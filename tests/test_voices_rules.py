@@ -18,14 +18,7 @@ ROWS = 40
 
 def draw(rng, codec):
     """(constraints of every kind, {name: whether a score of so many bars keeps to it}): loose, where one is left out."""
-    out, checks = [], {}
-
-    def maybe(kind, tight, loose, keeps):
-        on = rng.random() < 0.5
-        out.append(kind(*(tight if on else loose)))
-        if on:
-            checks[kind.__name__] = keeps
-
+    maybe = walking.Drawn(rng)
     share, low, span = float(rng.choice([0, 0.1])), int(rng.integers(40, 60)), int(rng.integers(12, 30))
     voices, few, long = int(rng.integers(1, 4)), int(rng.integers(0, 4)), float(rng.choice([0.25, 0.5, 1, 4]))
     many, tempo = few + int(rng.integers(1, 6)), float(rng.uniform(40, 200))
@@ -40,7 +33,7 @@ def draw(rng, codec):
         maybe(c.Density, band, (), lambda x, n: all(band[0] <= k <= band[1] for k in keeping.notes_of_bars(x, n)))
         maybe(c.Meter, (METERS,), (codec.meters.table,), lambda x, n: keeping.keeps_meter(x, set(METERS)))
         maybe(c.Tempo, (tempo, tempo * 1.2), (15, 460), lambda x, n: keeping.keeps_tempo(x, tempo, tempo * 1.2))
-    return out, checks
+    return maybe.asked, maybe.checks
 
 
 def bars_of(codec, ids):

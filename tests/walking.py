@@ -8,6 +8,19 @@ from aurljax.decode import constraints as c
 from aurljax.errors import UserError
 
 
+class Drawn:
+    """Constraints of every kind: some as asked for, with how to tell that a score keeps to them, the others loose."""
+
+    def __init__(self, rng):
+        self.rng, self.asked, self.checks = rng, [], {}
+
+    def __call__(self, kind, tight, loose, keeps):
+        on = self.rng.random() < 0.5
+        self.asked.append(kind(*(tight if on else loose)))
+        if on:
+            self.checks[kind.__name__] = keeps
+
+
 def registers(codec, asked):
     """Registers of rows, each with constraints of its own."""
     rows = [c.registers(codec, row, 1) for row in asked]
