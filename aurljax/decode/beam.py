@@ -113,18 +113,18 @@ def _step(plan: Plan, params, penalty: jax.Array, s: Search) -> Search:
 
     c = _follow(s.carry, (parent + width * jnp.arange(batch)[:, None]).reshape(-1))
     out = jax.lax.dynamic_update_slice_in_dim(c.out, ids[:, None], c.index, 1)
-    state, features = loop._advance(plan, c.state, ids)
+    state, features = loop.advance(plan, c.state, ids)
     features = {name: x[:, None] for name, x in features.items()}
-    logits, cache = loop._apply(plan, params, ids[:, None], features, c.cache)
+    logits, cache = loop.read(plan, params, ids[:, None], features, c.cache)
     known = memory.advance(plan.sampler, plan.codec, c.memory, ids)
     c = c.replace(index=c.index + 1, logits=logits, cache=cache, state=state, memory=known, out=out)
-    return Search(c, nats, best, kept | loop._done(plan, state).reshape(batch, width))
+    return Search(c, nats, best, kept | loop.done(plan, state).reshape(batch, width))
 
 
 def _continuations(plan: Plan, penalty: jax.Array, s: Search) -> tuple[jax.Array, jax.Array]:
     """(log-probability, rank) [B, W, V + 1] of each hypothesis with each id behind it, and as it is if it has ended."""
     c, pad = s.carry, plan.codec.vocabulary.id("pad")
-    legal, logits = loop._legal(plan, c.state, c.logits)
+    legal, logits = loop.restricted(plan, c.state, c.logits)
     legal, logits = memory.weigh(plan.sampler, plan.codec, c.memory, c.state, legal, logits)
     more = jax.nn.log_softmax(jnp.where(legal, logits, -jnp.inf)).reshape(*s.nats.shape, -1)
     nats = jnp.where(s.ended[..., None], -jnp.inf, s.nats[..., None] + more)

@@ -122,7 +122,7 @@ def begin(plan: Plan, params, prompt, start, keys, bars, seconds, left=None, ask
     state, features = _read(plan, prompt, start, asked or {})
     left = jnp.full_like(start, plan.most) if left is None else left
     state |= {"left": left, "bars_left": bars, "seconds": state["clock"] + seconds}
-    logits, cache = _apply(plan, params, prompt, features, cache)
+    logits, cache = read(plan, params, prompt, features, cache)
     random = uniforms(keys, jnp.arange(plan.most))
     known = memory.read(plan.sampler, plan.codec, prompt, start) | memory.asked(plan.sampler, state)
     return Carry(jnp.int32(0), logits, cache, state, known, jnp.zeros((batch, plan.most), jnp.int32), random, guidance)
@@ -132,7 +132,7 @@ def begin(plan: Plan, params, prompt, start, keys, bars, seconds, left=None, ask
 def proceed(plan: Plan, params, carry: Carry, stop: jax.Array) -> Carry:
     """Steps up to index `stop`, or until every row has ended."""
     run = functools.partial(_step, plan, params)
-    return jax.lax.while_loop(lambda c: (c.index < stop) & ~jnp.all(_done(plan, c.state)), run, carry)
+    return jax.lax.while_loop(lambda c: (c.index < stop) & ~jnp.all(done(plan, c.state)), run, carry)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -153,21 +153,21 @@ def segments(plan: Plan, width: int, window: int) -> list[tuple[int, int]]:
 
 def _step(plan: Plan, params, c: Carry) -> Carry:
     logits = c.logits if c.guidance is None else guiding.mixed(c.logits, c.guidance)
-    legal, logits = _legal(plan, c.state, logits)
+    legal, logits = restricted(plan, c.state, logits)
     legal, logits = memory.weigh(plan.sampler, plan.codec, c.memory, c.state, legal, logits)
     progress = memory.progress(c.memory, c.state)
     vocabulary = plan.codec and plan.codec.vocabulary
     ids = sample(plan.sampler, logits, legal, c.random[c.index], vocabulary, progress)
     ids = ids if c.guidance is None else jnp.repeat(ids[::2], 2)  # what is legal, the row with controls says
     out = jax.lax.dynamic_update_slice_in_dim(c.out, ids[:, None], c.index, 1)
-    state, features = _advance(plan, c.state, ids)
+    state, features = advance(plan, c.state, ids)
     features = {name: x[:, None] for name, x in features.items()}
-    logits, cache = _apply(plan, params, ids[:, None], features, c.cache)
+    logits, cache = read(plan, params, ids[:, None], features, c.cache)
     known = memory.advance(plan.sampler, plan.codec, c.memory, ids)
     return c.replace(index=c.index + 1, logits=logits, cache=cache, state=state, memory=known, out=out)
 
 
-def _apply(plan: Plan, params, ids: jax.Array, features: dict[str, jax.Array], cache):
+def read(plan: Plan, params, ids: jax.Array, features: dict[str, jax.Array], cache):
     """Logits [B, V] after the last of ids [B, T], and the cache. The model's rows lie along the mesh; the registers and
     the draw are small and the same on every device."""
     ids, features = jax.tree.map(lambda x: mesh.gather(x, ("batch", None)), (ids, features))
@@ -198,7 +198,7 @@ def _read(plan: Plan, prompt: jax.Array, start: jax.Array, asked: State) -> tupl
     return state, {name: x.T for name, x in features.items()}
 
 
-def _legal(plan: Plan, state: State, logits: jax.Array) -> tuple[jax.Array | None, jax.Array]:
+def restricted(plan: Plan, state: State, logits: jax.Array) -> tuple[jax.Array | None, jax.Array]:
     """What may be written, and logits in which what would exceed the length asked for is what ends the piece."""
     if plan.codec is None:
         return None, logits
@@ -224,14 +224,15 @@ def _written(plan: Plan, state: State, ids: jax.Array) -> State:
     return then
 
 
-def _advance(plan: Plan, state: State, ids: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+def advance(plan: Plan, state: State, ids: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+    """(registers, features {name: [B]}) after writing ids [B]."""
     if plan.codec is None:
         return state, {}
     state = _written(plan, state, ids)
     return state, plan.codec.grammar.features(state, jnp)
 
 
-def _done(plan: Plan, state: State) -> jax.Array:
+def done(plan: Plan, state: State) -> jax.Array:
     """[B] rows that have ended."""
     if plan.codec is None:
         return jnp.zeros(1, bool)

@@ -68,7 +68,7 @@ def generate(plan: Plan, draft: Plan, ahead: int, params: Any, small: Any, key: 
     large, little = loop.begin(plan, params, *arguments), loop.begin(draft, small, *arguments)
     length = -(-(arguments[0].shape[1] + plan.most + ahead + 1) // LINE) * LINE
     first = pick(_shares(plan, large.state, large.memory, large.logits), large.random[0])
-    state, _ = loop._advance(plan, large.state, first)
+    state, _ = loop.advance(plan, large.state, first)
     begun = Round(
         jnp.int32(1),
         jnp.int32(0),
@@ -78,7 +78,7 @@ def generate(plan: Plan, draft: Plan, ahead: int, params: Any, small: Any, key: 
         jnp.zeros((1, plan.most + ahead + 1), jnp.int32).at[:, 0].set(first),
     )
     step = functools.partial(_round, plan, draft, ahead, params, small, key)
-    done = jax.lax.while_loop(lambda r: (r.count < plan.most) & ~jnp.all(loop._done(plan, r.state)), step, begun)
+    done = jax.lax.while_loop(lambda r: (r.count < plan.most) & ~jnp.all(loop.done(plan, r.state)), step, begun)
     return done.out[:, : plan.most], done.rounds
 
 
@@ -90,10 +90,10 @@ def _round(plan: Plan, draft: Plan, ahead: int, params, small, key, r: Round) ->
         """The draft reads an id and draws the next."""
         ids, state, known, cache = carry
         features = {name: x[:, None] for name, x in plan.codec.grammar.features(state, jnp).items()}
-        logits, cache = loop._apply(draft, small, ids[:, None], features, cache)
+        logits, cache = loop.read(draft, small, ids[:, None], features, cache)
         q = _shares(plan, state, known, logits)
         drawn = pick(q, number)
-        then, _ = loop._advance(plan, state, drawn)
+        then, _ = loop.advance(plan, state, drawn)
         told = memory.advance(plan.sampler, plan.codec, known, drawn)
         return (drawn, then, told, cache), (ids, features, state, known, q)
 
@@ -114,7 +114,7 @@ def _round(plan: Plan, draft: Plan, ahead: int, params, small, key, r: Round) ->
     drawn = pick(rest, random[-1])
 
     new = jnp.where(jnp.arange(ahead + 1) < kept, jnp.append(x, 0), drawn)[None]
-    state, _ = loop._advance(plan, here[0], drawn)
+    state, _ = loop.advance(plan, here[0], drawn)
     return Round(
         r.count + kept + 1,
         r.rounds + 1,
@@ -134,7 +134,7 @@ def _all(plan: Plan, params, ids: jax.Array, features: dict[str, jax.Array], cac
 
 def _shares(plan: Plan, state: loop.State, known: memory.Memory, logits: jax.Array) -> jax.Array:
     """[1, V] probabilities of the next id under the sampler."""
-    legal, logits = loop._legal(plan, state, logits)
+    legal, logits = loop.restricted(plan, state, logits)
     legal, logits = memory.weigh(plan.sampler, plan.codec, known, state, legal, logits)
     w = weights(plan.sampler, jnp.where(legal, logits, -jnp.inf), plan.codec.vocabulary, memory.progress(known, state))
     return w / jnp.sum(w, -1, keepdims=True)
