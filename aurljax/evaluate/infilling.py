@@ -51,15 +51,11 @@ def of_scores(
     """Measures pieces that the context holds with a hole of up to the share `most` of their bars, which neither begins nor
     ends the piece; others are left out. `progress` hears of the pieces done. UserError: a model that cannot fill in."""
     check(model)
-    asked, total, nats = [], 0, np.zeros(3)
-    for i, score in enumerate(scores):
-        if (found := questions(model, score, most, (seed, order.HOLES, i))) is not None:
-            asked.append(found)
-        total = i + 1
-    for done in range(0, len(asked), likelihood.ROWS):
-        rows = [row for found, _ in asked[done : done + likelihood.ROWS] for row in found]
-        nats += np.reshape(list(_nats(model, rows)), (-1, 3)).sum(0)
-        progress(total if done + likelihood.ROWS >= len(asked) else done + likelihood.ROWS)
+    found = [questions(model, score, most, (seed, order.HOLES, i)) for i, score in enumerate(scores)]
+    asked, nats = [x for x in found if x is not None], np.zeros(3)
+    for i, of_row in enumerate(_nats(model, [row for rows, _ in asked for row in rows])):
+        nats[i % 3] += of_row
+        progress(len(found) - len(asked) + (i + 1) // 3)
     return Infilling(len(asked), sum(notes for _, notes in asked), *nats.tolist())
 
 
