@@ -44,6 +44,8 @@ class Config:
         require(warmup <= steps, f"optim.warmup={warmup} is longer than run.steps={steps}; lower it or train longer")
         require(rows % parts == 0, f"data.batch={rows} cannot be cut into optim.accumulation={parts} equal parts; the "
                 f"nearest that works is data.batch={nearest_multiple(rows, parts)}")  # fmt: skip
+        if self.optim.schedule == "plateau":
+            self.run.check_measured("optim.metric", self.optim.metric)
         window, length = dict(self.model.options).get("window", 0), self.data.length
         require(window <= length, f"model.window={window} is more than the data.length={length} ids of a row, so that it "
                 f"would hide nothing in training; set model.window={max(2, length // 2)}, say, or 0")  # fmt: skip

@@ -1,8 +1,8 @@
 """The optimizer of a run: one chain of optax transformations per label of the family.
 
-Not here: Sophia, whose curvature optax takes by forward differentiation of the gradient, which layers with a backward pass
-of their own do not have; and learning rates that fall on a plateau of the validation loss, since batches, random numbers
-and rates of a run follow from its state.
+What falls on a plateau is the `scale` of the schedule, part of the state (`aurljax.survival.plateau`). Not here: Sophia,
+whose curvature optax takes by forward differentiation of the gradient, which layers with a backward pass of their own do
+not have.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ SHAPES = {  # share of the way between peak (1) and end (0) after a share x of t
     "linear": lambda x, fall, cycles: 1 - x,
     "constant": lambda x, fall, cycles: jnp.ones_like(x),
     "wsd": lambda x, fall, cycles: jnp.minimum((1 - x) / fall, 1),  # stable, then linear over the last share `fall`
+    "plateau": lambda x, fall, cycles: jnp.ones_like(x),  # it falls by `scale`
     "cyclical": lambda x, fall, cycles: 0.5 * (1 + jnp.cos(jnp.pi * jnp.where(x < 1, x * cycles % 1, 1))),
 }
 OPTIMIZERS = {  # of config, learning rate, mask of what decays, declaration of the weights

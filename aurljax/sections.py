@@ -19,7 +19,7 @@ from aurljax.music.preprocess import Preprocess
 from aurljax.terms import Loss
 
 OPTIMIZERS = ("adamw", "lion", "adafactor", "muon", "schedule_free")
-SCHEDULES = ("cosine", "linear", "constant", "wsd", "cyclical")
+SCHEDULES = ("cosine", "linear", "constant", "wsd", "cyclical", "plateau")
 FROM_CODEC = ("vocab", "features", "pitch_ids", "pitch_features", "terms")  # fields of a family's config that the codec
 # decides, `terms` together with the section `loss`
 
@@ -100,9 +100,12 @@ class Optim:
     learning_rate: float = 1e-3  # the peak
     warmup: int = 100  # steps
     schedule: str = "cosine"
-    end_factor: float = 0.1  # of the peak, at the last step
+    end_factor: float = 0.1  # of the peak, at the last step; the least that the schedule plateau falls to
     fall: float = 0.2  # share of the steps after the warmup in which the schedule wsd falls
     cycles: int = 1  # falls of the schedule cyclical, each from the peak
+    metric: str = "valid_loss"  # that the schedule plateau heeds, named as in run.stop_on
+    patience: int = 3  # measurements without a better one, after which that schedule falls
+    factor: float = 0.5  # what it multiplies the rate by
     weight_decay: float = 0.1  # of matrices only
     b1: float = 0.9
     b2: float = 0.95
@@ -115,10 +118,11 @@ class Optim:
     def __post_init__(self) -> None:
         one_of("optim.optimizer", self.optimizer, OPTIMIZERS)
         one_of("optim.schedule", self.schedule, SCHEDULES)
-        at_least(self, "optim", warmup=0, weight_decay=0, clip=0, clip_ratio=0, accumulation=1, cycles=1)
+        at_least(self, "optim", warmup=0, weight_decay=0, clip=0, clip_ratio=0, accumulation=1, cycles=1, patience=1)
         require(self.learning_rate > 0, f"optim.learning_rate={self.learning_rate} must be above 0")
         require(0 <= self.end_factor <= 1, f"optim.end_factor={self.end_factor} must be in [0, 1]")
         require(0 < self.fall <= 1, f"optim.fall={self.fall} must be above 0 and at most 1")
+        require(0 < self.factor < 1, f"optim.factor={self.factor} must be above 0 and below 1")
         for name in ("b1", "b2", "ema", "swa"):
             require(0 <= getattr(self, name) < 1, f"optim.{name}={getattr(self, name)} must be in [0, 1)")
         averages = {"ema": self.ema, "swa": self.swa, "optimizer=schedule_free": self.optimizer == "schedule_free"}
@@ -167,18 +171,19 @@ class Run:
         at_least(self, "run", steps=1, log_every=1, eval_every=0, eval_batches=1)
         at_least(self, "run", checkpoint_every=0, checkpoint_minutes=0, keep=1, keep_every=0, sample_every=0, samples=1)
         at_least(self, "run", patience=1)
-        self._measured("best", self.best)
+        if self.best:
+            self.check_measured("run.best", self.best)
         for metric in self.stop_on:
             require(metric != "", "run.stop_on has an empty name; name metrics such as valid_loss")
-            self._measured("stop_on", metric)
+            self.check_measured("run.stop_on", metric)
 
-    def _measured(self, field: str, metric: str) -> None:
-        """Refuses the name of a metric that the run never takes."""
+    def check_measured(self, field: str, metric: str) -> None:
+        """Refuses the name of a metric that the run never takes, for a field that wants it."""
         for start, every in (("valid_", "eval_every"), ("sample_", "sample_every")):
             if metric.removeprefix("-").startswith(start):
-                require(getattr(self, every) > 0, f"run.{field}={metric} is never measured; set run.{every}")
+                require(getattr(self, every) > 0, f"{field}={metric} is never measured; set run.{every}")
                 return
-        require(metric == "", f"run.{field}={metric} must be a metric that begins with valid_ or sample_")
+        raise ConfigError(f"{field}={metric} must be a metric that begins with valid_ or sample_")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -68,7 +69,8 @@ def create(parts: Parts, key: jax.Array, begin: int = 0, given: Tree = None) -> 
 
 
 def guard(begin: int = 0) -> dict[str, jax.Array]:
-    """What the guards of a run remember, at its beginning; those after `begin` are those of `aurljax.survival.recovery`."""
+    """What the guards of a run remember, at its beginning; see `aurljax.survival.recovery` for those from
+    `scale` on."""
     zero, step = jnp.zeros((), jnp.int32), jnp.asarray(begin, jnp.int32)
     return {
         "begin": step,  # the step before its first one: not 0 in a later stage
@@ -80,6 +82,16 @@ def guard(begin: int = 0) -> dict[str, jax.Array]:
         "candidate": step,
         "anchor": step,
     }
+
+
+def remembering(now: State, **values: float) -> State:
+    """The state with other numbers in its guard, of the same types, so that the step is not compiled again."""
+    return now.replace(guard=now.guard | {name: scalar(v, now.guard[name]) for name, v in values.items()})
+
+
+def scalar(value: float, like: jax.Array) -> jax.Array:
+    """A number with the type and place of another."""
+    return jax.device_put(np.asarray(value, like.dtype), like.sharding)
 
 
 def new(parts: Parts, begin: int = 0, given: Tree = None) -> State:

@@ -12,7 +12,7 @@ import functools
 import io
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -43,6 +43,7 @@ from aurljax.survival import collapse, retention
 from aurljax.survival.clock import Clock
 from aurljax.survival.interruption import Interruption
 from aurljax.survival.lock import Lock
+from aurljax.survival.plateau import Plateau
 from aurljax.survival.recovery import Recovery
 from aurljax.survival.stopping import Stopping
 
@@ -117,7 +118,8 @@ def train_stage(session: Session, stage: Stage, data: Dataset, valid: Dataset | 
         )
         now, start = begin(config, stage, workdir, data, progress)
         records = [r for r in metrics_of(workdir) if stage.begin < r["step"] <= start]
-        stopping = Stopping(run.stop_on, run.patience, records)
+        stopping, plateau = Stopping(run.stop_on, run.patience, records), Plateau(parts.config.optim, records)
+        heeded = [metric for metric in (run.best, *run.stop_on, *plateau.heeded) if metric]
         left = 0 if stopping.over else stage.end - start
         begun = start - stage.begin  # data are addressed by the steps of the stage
         batches = data.iterate(begun, begun + left, jax.process_index(), jax.process_count()) if left > 0 else ()
@@ -132,8 +134,8 @@ def train_stage(session: Session, stage: Stage, data: Dataset, valid: Dataset | 
         recovery = Recovery(parts, checkpoints, progress, now, first, judge(stage, data, progress))
         train_step, eval_step = step.train_step(parts), step.eval_step(parts)
         if left <= 0 and stage.number + 1 == stage.of:
-            why = stopping.line() if stopping.over else "raise run.steps to go on"
-            progress.note(f"step {start} is reached; {why}")
+            why = f"{stopping.line()}; raise run.patience" if stopping.over else "raise run.steps"
+            progress.note(f"step {start} is reached; {why} to go on")
 
         stopped, at, clock = False, start, Clock(run.checkpoint_minutes)
 
@@ -162,9 +164,10 @@ def train_stage(session: Session, stage: Stage, data: Dataset, valid: Dataset | 
                 log.push(at, drawn, "sample_")
                 log.sample = f"{workdir / 'samples'}/{at:07}-*"
                 now = recovery.judge(now, at, drawn)
-            measured = measures(log, at, run)
+            measured = measures(log, at, run, heeded)
             stopped = interruption.reached(at)
             stopping.update(measured)
+            now = plateau.update(now, at, measured, progress)
             scheduled = due(at, run.checkpoint_every) or checkpoints.improves(measured)
             scheduled |= at == stage.end or stopping.over
             scheduled |= due(at, run.log_every) and clock.due()
@@ -178,7 +181,7 @@ def train_stage(session: Session, stage: Stage, data: Dataset, valid: Dataset | 
             if stopped:
                 progress.note(f"stopped at step {at} and saved; the same command goes on from there")
             elif stopping.over:
-                progress.note(f"ended at step {at}: {stopping.line()}")
+                progress.note(f"ended at step {at}: {stopping.line()}; raise run.patience to go on")
             if stopped or stopping.over:
                 break
         if data.fell_back:
@@ -297,15 +300,14 @@ def evaluate(eval_step: Callable, now: State, valid: Dataset, batches: int) -> s
     return step.means(jax.tree.map(lambda *s: sum(s), *sums))
 
 
-def measures(log: Log, at: int, run: Run) -> dict[str, float]:
-    """The metrics by evaluation and samples that were taken at this step; waits for them only if the run heeds any."""
+def measures(log: Log, at: int, run: Run, heeded: Sequence[str]) -> dict[str, float]:
+    """The metrics by evaluation and samples that were taken at this step; waits for them only if any are heeded."""
     taken = [p for p, every in (("valid_", run.eval_every), ("sample_", run.sample_every)) if due(at, every)]
-    heeded = [retention.name(metric) for metric in (run.best, *run.stop_on) if metric]
     if not (taken and heeded):
         return {}
     log.flush()
     found = {name: value for name, value in log.last.items() if name.startswith(tuple(taken))}
-    for metric in heeded:
+    for metric in map(retention.name, heeded):
         if metric.startswith(tuple(taken)) and metric not in found:
             raise UserError(f"no metric {metric} was measured at step {at}; there are {', '.join(sorted(found))}")
     return found

@@ -199,7 +199,7 @@ def test_two_processes_resumed_by_one_are_one_process(corpus, tmp_path):
         "count == '1' or cluster.join(f'localhost:{port}', int(count), int(index));"
         "run = {'steps': int(steps), 'log_every': 1, 'eval_every': 5, 'checkpoint_every': 5};"
         "c = runs.bigram_config(mesh={'data': 2, 'model': 2}, data={'corpus': corpus, 'length': 32}, run=run,"
-        "optim={'schedule': 'constant', 'ema': 0.9}); train.train(c, workdir)"
+        "optim={'schedule': 'plateau', 'metric': '-valid_loss', 'patience': 1, 'ema': 0.9}); train.train(c, workdir)"
     )
     with socket.socket() as s:
         s.bind(("", 0))
@@ -221,6 +221,7 @@ def test_two_processes_resumed_by_one_are_one_process(corpus, tmp_path):
     one, two = records(tmp_path / "one"), records(tmp_path / "two")
     for a, b in zip(one, two, strict=True):
         assert a == pytest.approx(b, rel=1e-5)
+    assert one[-1]["learning_rate"] == 0.5 * one[3]["learning_rate"]
 
 
 def test_every_field_of_a_config_is_read(corpus, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ The weights, the optimizer and the averages go back; the step does not: the run 
 metrics and checkpoints stay in order, and the batches since the checkpoint count as skipped. All that later decisions
 rest on is in State.guard, so a run killed at any moment takes the same ones again:
 
-    scale       what the learning rate is multiplied by
+    scale       what the learning rate is multiplied by; a plateau lowers it too
     rollbacks   how often the run has gone back
     candidate   step of the newest checkpoint that the schedule made outside a row of skipped updates
     anchor      step of the checkpoint to go back to: the candidate, once samples made since have been found healthy,
@@ -17,14 +17,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 from aurljax import checkpoint, state
 from aurljax.checkpoint import Checkpoints
 from aurljax.config import Parts
 from aurljax.errors import UserError
 from aurljax.records.progress import Progress
-from aurljax.state import State
+from aurljax.state import State, remembering
 from aurljax.survival.collapse import Judge
 
 First = Callable[[], State]
@@ -66,7 +65,7 @@ class Recovery:
             return self.roll_back(now, at, why)
         self._anchor, self._proved = self._candidate, at
         self._pin()
-        return _set(now, anchor=self._anchor)
+        return remembering(now, anchor=self._anchor)
 
     def _judges(self, at: int) -> bool:
         return self._judge is not None and at >= self._after
@@ -98,8 +97,8 @@ class Recovery:
             f"({done + 1} of {self._rollbacks})"
         )
         self._in_a_row, self._candidate, self._back = 0, self._anchor, at
-        good = good.replace(step=_scalar(at, good.step))
-        return _set(good, in_a_row=0, **values)
+        good = good.replace(step=state.scalar(at, good.step))
+        return remembering(good, in_a_row=0, **values)
 
     def saving(self, now: State, at: int, scheduled: bool) -> State:
         """The state to save after step `at`, which the run may go back to later.
@@ -113,7 +112,7 @@ class Recovery:
         if self._proved == at or not self._judges(at):
             self._anchor = at
         self._pin()
-        return _set(now, anchor=self._anchor, candidate=self._candidate)
+        return remembering(now, anchor=self._anchor, candidate=self._candidate)
 
     def went_back(self, at: int) -> bool:
         """Whether the run went back at this step, which is saved at once."""
@@ -130,12 +129,3 @@ class Recovery:
 
     def _where(self) -> str:
         return str(self._checkpoints.directory / str(self._anchor)) if self._anchor > self._begin else "the beginning"
-
-
-def _set(now: State, **values: float) -> State:
-    """The state with other numbers in its guard, of the same types, so that the step is not compiled again."""
-    return now.replace(guard=now.guard | {name: _scalar(v, now.guard[name]) for name, v in values.items()})
-
-
-def _scalar(value: float, like: jax.Array) -> jax.Array:
-    return jax.device_put(np.asarray(value, like.dtype), like.sharding)

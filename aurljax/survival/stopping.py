@@ -34,7 +34,11 @@ class Stopping:
             else:
                 self._stale[metric] += 1
 
+    def wait(self) -> None:
+        """Begins to count again; the best stays what it is."""
+        self._stale = dict.fromkeys(self._stale, 0)
+
     def line(self) -> str:
         """Why it is over, in words."""
         names = " and ".join(map(retention.name, self._stale))
-        return f"{names} did not improve in {self._patience} measurements; raise run.patience to go on"
+        return f"{names} did not improve in {self._patience} measurements"
