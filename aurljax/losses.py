@@ -63,6 +63,33 @@ def _objective_backward(smoothing, z, saved, g):
 objective.defvjp(_objective, _objective_backward)
 
 
+@jax.custom_vjp
+def unlikelihood(logits: jax.Array, legal: jax.Array) -> jax.Array:
+    """Logits and which ids may stand there [..., V] -> nats [...] -log(1 - p) of the mass p on the others.
+
+    After Welleck et al. 2020, for all of them together. It is log(1 + illegal / legal) of their sums, exact for masses of
+    any size; 0 where all ids may stand, or none. Nothing of size [..., V] is kept but what is given.
+    """
+    return _unlikelihood(logits, legal)[0]
+
+
+def _unlikelihood(logits, legal):
+    inside, outside = (jax.nn.logsumexp(logits, -1, where=ids) for ids in (legal, ~legal))
+    known = legal.any(-1) & ~legal.all(-1)
+    ratio = jnp.where(known, outside - inside, -jnp.inf)
+    return jax.nn.softplus(ratio), (logits, legal, inside, outside, ratio)
+
+
+def _unlikelihood_backward(saved, g):
+    logits, legal, inside, outside, ratio = saved
+    share = jnp.exp(logits - jnp.where(legal, inside[..., None], outside[..., None]))  # within either kind
+    mass = jax.nn.sigmoid(ratio)[..., None]
+    return jnp.where(mass > 0, jnp.where(legal, -share, share) * mass, 0) * g[..., None], None
+
+
+unlikelihood.defvjp(_unlikelihood, _unlikelihood_backward)
+
+
 def of_targets(weights: tuple[float, ...], targets: jax.Array) -> jax.Array:
     """Weights by id, () for all alike -> the weight of each target [...]."""
     if not weights:

@@ -81,11 +81,11 @@ class Model:
             "features": tuple(sorted(codec.feature_sizes.items())),
             "pitch_ids": codec.pitch_ids,
             "pitch_features": codec.pitch_features,
-            "terms": loss.terms(codec.vocabulary),
+            "terms": loss.terms(codec),
         }
         asked = {f.name for f in fields(family.config)}
         require("terms" in asked or not given["terms"], f"the family {self.family} takes no terms of the section loss; "
-                "leave loss.z, loss.smoothing and loss.kinds at their defaults")  # fmt: skip
+                "leave loss.z, loss.smoothing, loss.kinds and loss.unlikelihood at their defaults")  # fmt: skip
         try:
             return family, family.config(**{k: v for k, v in given.items() if k in asked}, **dict(self.options))
         except ValueError as error:

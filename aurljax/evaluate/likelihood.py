@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aurljax import mesh
+from aurljax import legal, mesh
 from aurljax.models.family import Inputs
 from aurljax.music.score import Score
 
@@ -146,17 +146,7 @@ def _sums(family, config, codec, params, ids, features, weights):
     logits, _ = family.apply(config, params, Inputs(tokens, positions, features))
     log_p = jax.nn.log_softmax(logits)
     nats = -jnp.take_along_axis(log_p, targets[..., None], -1)[..., 0]
-
-    def mass(state, column):
-        """log of the legal probability, and of the number of legal ids, after each id"""
-        token, log_q = column
-        state = codec.grammar.advance(state, token, jnp)
-        legal = codec.grammar.allowed(state, jnp)
-        inside = jax.nn.logsumexp(jnp.where(legal, log_q, -jnp.inf), -1)
-        return state, (inside, jnp.log(jnp.sum(legal, -1)))
-
-    columns = (tokens.T, log_p.swapaxes(0, 1))
-    _, (inside, uniform) = jax.lax.scan(mass, codec.grammar.init(len(ids), xp=jnp), columns)
-    inside, uniform = inside.T, uniform.T
+    may = legal.ids(codec.grammar, tokens, positions)
+    inside, uniform = jax.nn.logsumexp(log_p, -1, where=may), jnp.log(jnp.sum(may, -1))
     parts = (jnp.ones_like(nats), nats, nats + inside, uniform, -jnp.expm1(jnp.minimum(inside, 0)))
     return jnp.stack([mesh.gather(jnp.sum(jnp.where(weights > 0, x * weights, 0), -1), (None,)) for x in parts])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
-from aurljax import losses
+from aurljax import legal, losses
 from aurljax.errors import UserError
 from aurljax.mesh import take
 from aurljax.models import intervals, transformer
@@ -137,7 +137,11 @@ def loss(c: DecoderConfig, params: Tree, batch, key: jax.Array | None, step=None
     logits, _ = apply(c, params, inputs, key=key if drops else None)
     if key is not None and c.terms:
         cost, nats, correct = losses.objective(logits, batch.targets, c.terms.smoothing, c.terms.z)
-        cost = jnp.sum(cost * batch.weights * losses.of_targets(c.terms.weights, batch.targets))
+        cost = cost * losses.of_targets(c.terms.weights, batch.targets)
+        if c.terms.unlikelihood:
+            may = legal.ids(c.terms.codec.grammar, batch.tokens, batch.positions)
+            cost = cost + c.terms.unlikelihood * losses.unlikelihood(logits, may)
+        cost = jnp.sum(cost * batch.weights)
     else:
         nats, correct = losses.cross_entropy(logits, batch.targets)
         cost = jnp.sum(nats * batch.weights)
