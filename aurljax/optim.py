@@ -23,8 +23,8 @@ SHAPES = {  # share of the way between peak (1) and end (0) after a share x of t
     "linear": lambda x, fall, cycles: 1 - x,
     "constant": lambda x, fall, cycles: jnp.ones_like(x),
     "wsd": lambda x, fall, cycles: jnp.minimum((1 - x) / fall, 1),  # stable, then linear over the last share `fall`
-    "plateau": lambda x, fall, cycles: jnp.ones_like(x),  # it falls by `scale`
     "cyclical": lambda x, fall, cycles: 0.5 * (1 + jnp.cos(jnp.pi * jnp.where(x < 1, x * cycles % 1, 1))),
+    "plateau": lambda x, fall, cycles: jnp.ones_like(x),  # it falls by `scale`
 }
 OPTIMIZERS = {  # of config, learning rate, mask of what decays, declaration of the weights
     "adamw": lambda o, rate, mask, spec: optax.adamw(rate, o.b1, o.b2, weight_decay=o.weight_decay, mask=mask),
