@@ -12,6 +12,7 @@ from aurljax import mesh as meshes
 from aurljax import params
 from aurljax.cli import main
 from aurljax.config import build, from_dict
+from aurljax.data.augment import Augment, Effect
 from aurljax.data.corpus import Corpus
 from aurljax.data.ingest import ingest
 from aurljax.data.pipeline import Dataset
@@ -64,6 +65,28 @@ def test_a_share_of_the_windows_goes_without_controls(corpus):
     assert some.provenance["controls_dropout"] == 0.3
 
 
+def test_what_does_not_fit_goes_without_effects_and_controls(corpus):
+    """And is counted; what has no effects is kept in memory."""
+    options = {"length": 128, "batch": 2, "transpose": (-3, 3), "controls_dropout": 0.5}
+    effects = Augment(slack=0.0, humanise=Effect(0.7, 1.0))
+    tight = Dataset(corpus, CODEC, "train", effects=effects, **options).sources[0]
+    alone = Dataset(corpus, CODEC, "train", **options).sources[0]
+    fell = collections.Counter()
+    for epoch in range(4):
+        for window in range(len(tight.windows)):
+            want, gone = alone.window(window, epoch), "without" in dict(alone.plan(window, epoch))
+            assert alone.window(window, epoch)[0] is want[0]
+            before, ids = tight.fell_back, tight.window(window, epoch)[0]
+            example = tight.example(window, epoch, 0.0)
+            assert np.array_equal(example.ids, ids) and ("without" in dict(example.done)) == gone
+            assert (example.done != example.plan) == tight.fell_back - before
+            if tight.fell_back > before:
+                assert np.array_equal(ids, want[0])
+                fell[gone] += 1
+    assert fell[True] and fell[False] and fell.total() == tight.fell_back and not tight.cut + alone.fell_back
+    assert alone.drawn == 8 * len(alone.windows)
+
+
 @pytest.mark.parametrize(("share", "options", "words"), [
     (0.1, {}, "has none; declare them with codec.options.controls"), (1.0, OPTIONS, "below 1"),
     (-0.1, OPTIONS, "at least 0"),
@@ -73,12 +96,12 @@ def test_shares_that_make_no_sense_are_refused(share, options, words):
         build(from_dict({"data": {"controls_dropout": share}, "codec": {"name": "score", "options": options}}))
 
 
-def model(dropout=0.2, options=OPTIONS):
+def model(dropout=0.2, options=OPTIONS, mesh=(1, 1)):
     """A model of random weights, whose controls tell."""
     small = {"family": "decoder", "d_model": 16, "layers": 1, "heads": 2, "kv_heads": 2, "d_ff": 32}
     data = {"length": 160, "controls_dropout": dropout}
     parts = build(from_dict({"model": small, "data": data, "codec": {"name": "score", "options": options}}))
-    devices = meshes.make()
+    devices = meshes.make(*mesh)
     with meshes.use(devices):
         weights = params.init(parts.family.spec(parts.model), jax.random.key(2))
         return Model(parts, jax.tree.map(lambda w: 2 * w, weights), devices)
@@ -89,11 +112,11 @@ PROMPTS = [tune(i, 1).replace(meta={"genre": str(i)}) for i in (1, 2)]
 BARE = [prompt.replace(meta={}) for prompt in PROMPTS]
 
 
-def written(prompts, **asked):
+def written(prompts, m=MODEL, **asked):
     """[ids behind each prompt], at temperature 0."""
-    r = MODEL._request(prompts, sampler=Sampler(0), seeds=[(5, i) for i in range(len(prompts))], bars=2, **asked)
-    with meshes.use(MODEL.mesh):
-        return np.asarray(loop.generate(dataclasses.replace(r.plan, segments=1), MODEL.weights, *r.arguments))
+    r = m._request(prompts, sampler=Sampler(0), seeds=[(5, i) for i in range(len(prompts))], bars=2, **asked)
+    with meshes.use(m.mesh):
+        return np.asarray(loop.generate(dataclasses.replace(r.plan, segments=1), m.weights, *r.arguments))
 
 
 def test_one_is_plain_and_nought_is_without_controls():
@@ -104,6 +127,12 @@ def test_one_is_plain_and_nought_is_without_controls():
     assert not np.array_equal(plain, bare)
     assert not np.array_equal(found[4.0], plain) and not np.array_equal(found[4.0], bare)
     assert (plain > 0).sum() > 40
+
+
+def test_a_mesh_is_guided_alike():
+    """The two rows of a pair are on devices of their own."""
+    found = written(PROMPTS, model(mesh=(4, 2)), guidance=3.0)
+    assert np.array_equal(found, written(PROMPTS, guidance=3.0)) and (found > 0).sum() > 20
 
 
 def passes(rows):
