@@ -13,6 +13,7 @@ from scores import random_score, tune
 import aurljax
 from aurljax.cli import main
 from aurljax.evaluate import infilling
+from aurljax.music.score import Score
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "configs/tiny.py")
@@ -104,15 +105,17 @@ def test_training_again_goes_on(home, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("case", [
-    "corrupt prompt", "empty prompt", "no prompt", "long prompt", "zero bars", "negative n", "bad top-p", "no checkpoint",
-    "not a checkpoint", "truncated", "flipped", "no corpus", "no split", "empty folder", "nothing readable", "no such path",
-    "unknown field", "wrong value", "workdir is a file", "batch and mesh", "too many devices", "no config", "other model",
-    "codec", "out exists", "out is a file", "bad splits", "unknown limit", "bad limit", "bad beats",
+    "corrupt prompt", "empty prompt", "no prompt", "long prompt", "held prompt", "zero bars", "negative n",
+    "bad top-p", "no checkpoint", "not a checkpoint", "truncated", "flipped", "no corpus", "no split", "empty folder",
+    "nothing readable", "no such path", "unknown field", "wrong value", "workdir is a file", "batch and mesh",
+    "too many devices", "no config", "other model", "codec", "out exists", "out is a file", "bad splits",
+    "unknown limit", "bad limit", "bad beats",
 ])  # fmt: skip
 def test_bad_input_is_one_sentence(case, home, tmp_path, capsys):
     run, corpus, out = str(home / "run"), str(home / "corpus"), str(tmp_path / "out")
     (tmp_path / "bad.mid").write_bytes(b"MThd\0\0\0\6\0\1\0\1\1\xe0MTrk garbage" if case != "empty prompt" else b"")
     tune(0, bars=12).save_midi(tmp_path / "long.mid")
+    Score(notes=[(0, 9600, 0, 60, 64)], tracks=[(0, False)]).save_midi(tmp_path / "held.mid")
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("not a folder")
     if case in ("truncated", "flipped", "codec"):
@@ -132,6 +135,7 @@ def test_bad_input_is_one_sentence(case, home, tmp_path, capsys):
         "empty prompt": ([*prompt, str(tmp_path / "bad.mid")], "bad.mid"),
         "no prompt": ([*prompt, str(tmp_path / "none.mid")], "none.mid"),
         "long prompt": ([*prompt, str(tmp_path / "long.mid")], "prompt"),
+        "held prompt": ([*prompt, str(tmp_path / "held.mid"), "--polyphony", "1"], "sound through bar 2"),
         "unknown limit": (["ingest", str(home / "midi"), "--out", out, "--limit", "pages=3"], "--limit pages=3"),
         "bad limit": (["ingest", str(home / "midi"), "--out", out, "--limit", "notes=many"], "--limit notes=many"),
         "bad beats": (["ingest", str(tmp_path), "--out", out, "--beats", "none.txt"], out),

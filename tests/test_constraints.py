@@ -223,6 +223,43 @@ def test_a_prompt_that_keeps_them_is_taken_and_one_that_does_not_is_told(seed):
                 c.check(CODEC, [less], prompt, limits)
 
 
+@pytest.mark.parametrize(("asked", "guilty"), [
+    ([c.Polyphony(1)], "polyphony 1"), ([c.TrackPolyphony(1), c.Tracks(1)], "track polyphony 1"),
+    ([c.Polyphony(1), c.Density(2, 9)], "polyphony 1"), ([c.Polyphony(1), c.Exact()], "polyphony 1"),
+])  # fmt: skip
+def test_a_prompt_that_sounds_on_where_nothing_else_may_is_told(asked, guilty):
+    """And not that ids are too few, unless they are."""
+    score = Score(480, notes=[(0, 480, 0, 60, 64), (480, 6000, 0, 62, 64)], tracks=[(0, False)])
+    prompt = CODEC.opening(score)[0]
+    words = f"prompt: its notes sound through bar 2, and no other may begin under {guilty}; allow more at once, or end"
+    with pytest.raises(UserError, match=words):
+        c.check(CODEC, asked, prompt, (500, 2, np.inf))
+    c.check(CODEC, [c.Polyphony(2)], prompt, (500, 2, np.inf))
+    shorter = score.notes.copy()
+    shorter["duration"][1] = 2000
+    prompt = CODEC.opening(score.replace(notes=shorter))[0]
+    c.check(CODEC, asked, prompt, (500, 2, np.inf))
+    with pytest.raises(UserError, match="the 1 ids there is room for do not suffice"):
+        c.check(CODEC, asked, prompt, (1, 2, np.inf))
+
+
+class Silence(c.Constraint):
+    """Nothing may begin behind a prompt."""
+
+    def __str__(self):
+        return "silence"
+
+    @staticmethod
+    def ids(now, xp):
+        return {kind: xp.zeros((1, 1), bool) for kind in ("bar", "meter", "position", "end")}
+
+
+def test_what_lets_nothing_follow_is_told_whatever_the_room():
+    prompt = CODEC.opening(Score(480, notes=[(0, 480, 0, 60, 64)], tracks=[(0, False)]))[0]
+    with pytest.raises(UserError, match="^silence: nothing may follow in bar 2; loosen it, or give another prompt"):
+        c.check(CODEC, [Silence(), c.Density(1)], prompt, (500, 2, np.inf))
+
+
 def walk(asked, prompt, most, seed, codec=CODEC, bars=2**30):
     """Ids drawn evenly from the kinds that may follow, and of a kind evenly."""
     at, rng, kind = Replay(codec, asked), np.random.default_rng(seed), codec.vocabulary.kind

@@ -12,6 +12,7 @@ from aurljax.decode.constraints.contradictions import refuse_blind
 from aurljax.decode.constraints.exact import Exact, at_least
 from aurljax.errors import UserError
 from aurljax.music.codec import Codec
+from aurljax.music.codec.grammar import UNLIMITED
 from aurljax.music.score import Score
 
 Limits = tuple[int, int, float]  # ids, bars, seconds left for what is new
@@ -65,11 +66,14 @@ class Replay:
         """Number of the bar that is written, or of the second where there are none, from 1."""
         return int(self.s["bar" if self.codec.barred else "clock"][0]) + 1
 
-    def against(self) -> str:
+    def guilty(self) -> list[Constraint]:
         """The constraints without any one of which something could follow; all, where no one is to blame."""
         others = [(c, [o for o in self.constraints if o is not c]) for c in self.constraints]
-        guilty = [c for c, rest in others if self.allowed(rest).any()]
-        return " and ".join(map(str, guilty or self.constraints))
+        return [c for c, rest in others if self.allowed(rest).any()] or list(self.constraints)
+
+    def against(self) -> str:
+        """The guilty ones in words."""
+        return " and ".join(map(str, self.guilty()))
 
 
 def check(codec: Codec, constraints: Sequence[Constraint], prompt: np.ndarray, limits: Limits) -> None:
@@ -83,16 +87,30 @@ def check(codec: Codec, constraints: Sequence[Constraint], prompt: np.ndarray, l
         raise UserError(f"prompt: {at.unit} {broken[0]} breaks {broken[1]}; loosen it, or give another prompt")
     at.begin(limits)
     if not at.allowed(constraints).any():
+        raise UserError(_stuck(at, limits))
+
+
+def _stuck(at: Replay, limits: Limits) -> str:
+    """Why nothing can follow a prompt that ends here: too few ids, or what it has already."""
+    at.begin((UNLIMITED, *limits[1:]))
+    if at.allowed(at.constraints).any():
+        at.begin(limits)
         least = int(at.r["least"][0]) if "least" in at.r else 0
         need = (
             f" {at_least(limits[1], least):,} are needed at least;"
-            if codec.name == "score" and Exact in at.rules.kinds and limits[1] < 2**20
+            if at.codec.name == "score" and Exact in at.rules.kinds and limits[1] < 2**20
             else ""
         )
-        raise UserError(
-            f"{at.against()}: the {limits[0]:,} ids there is room for do not suffice;{need} ask for fewer "
-            f"{at.unit}s"
+        return (
+            f"{at.against()}: the {limits[0]:,} ids there is room for do not suffice;{need} ask for fewer {at.unit}s"
         )
+    busy = any(type(c).busy is not Constraint.busy for c in at.guilty())
+    if busy and np.any(at.s["ends"] > 0):
+        return (
+            f"prompt: its notes sound through {at.unit} {at.bar}, and no other may begin under {at.against()}; allow more "
+            "at once, or end those of the prompt earlier"
+        )
+    return f"{at.against()}: nothing may follow in {at.unit} {max(at.bar, 1)}; loosen it, or give another prompt"
 
 
 def check_piece(codec: Codec, constraints: Sequence[Constraint], ids: np.ndarray) -> None:
