@@ -41,6 +41,14 @@ def mesh(request):
         yield m
 
 
+@pytest.fixture
+def one_segment(monkeypatch):
+    """The cache does not grow while ids are written, so that fewer programs are compiled."""
+    from aurljax.decode import loop
+
+    monkeypatch.setattr(loop, "segments", lambda plan, width, window: [(width + plan.most, plan.most)])
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory):
     """A folder with MIDI, a corpus and a trained run, as the command makes them."""
@@ -60,7 +68,7 @@ def home(tmp_path_factory):
     assert main([*ingest, "--workers", "1"]) == 0
     settings = {"data.corpus": home / "corpus", "run.steps": 12, "data.length": 256, "run.eval_every": 6,
                 "run.sample_every": 12, "run.samples": 1, "mesh.data": 1, "codec.options.infill": True,
-                "data.objective.span": 0.2}  # fmt: skip
+                "data.objective.span": 0.2, "model.layers": 1}  # fmt: skip
     config = os.path.join(os.path.dirname(__file__), "../configs/tiny.py")
     flags = [f"--config={config}", *(f"--config.{name}={value}" for name, value in settings.items())]
     assert main(["train", *flags, "--workdir", str(home / "run")]) == 0

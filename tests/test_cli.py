@@ -96,7 +96,7 @@ def test_training_again_goes_on(home, tmp_path, capsys):
         for k, v in tree[s].items()
         if k not in ("transpose", "steps")
     ]
-    flags.append("--config.codec.options.infill=True")
+    flags += ["--config.codec.options.infill=True", "--config.model.layers=1"]
     train = ["train", f"--config={TINY}", *flags, "--workdir", str(tmp_path / "run")]
     assert main([*train, "--config.run.steps=14"]) == 0
     assert "going on from" in capsys.readouterr().err
@@ -129,7 +129,7 @@ def test_bad_input_is_one_sentence(case, home, tmp_path, capsys):
         biggest.write_bytes(content[: len(content) // 2] if case == "truncated" else content)
     prompt = ["generate", "--checkpoint", run, "--out", out, "--prompt"]
     plain = ["generate", "--checkpoint", run, "--out", out]
-    train = ["train", f"--config={TINY}", f"--config.data.corpus={corpus}", "--workdir", out]
+    train = ["train", f"--config={TINY}", f"--config.data.corpus={corpus}", "--config.model.layers=1", "--workdir", out]
     command, named = {
         "corrupt prompt": ([*prompt, str(tmp_path / "bad.mid")], "bad.mid"),
         "empty prompt": ([*prompt, str(tmp_path / "bad.mid")], "bad.mid"),
