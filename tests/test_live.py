@@ -265,7 +265,7 @@ def test_ports_are_found_by_name(backend):
 def test_the_command_plays_what_it_writes(backend, home, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(player, "Clock", Faster)
     flags = ["generate", "--checkpoint", str(home / "run"), "--out", str(tmp_path / "out"), "--seconds", "1", "--seed", "7"]
-    assert main([*flags, "--stream", "--play", "Synth"]) == 0
+    assert main([*flags, "--density", "6-40", "--stream", "--play", "Synth"]) == 0
     assert capsys.readouterr().out.startswith("bar   1 ")
     from aurljax.music import midi
 
