@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runs import bigram  # noqa: F401
 from test_recovery import diverging
 from test_stages import settings as staged
-from test_train import corpus, final_state, interrupt, quiet, records, settings  # noqa: F401
+from test_train import corpus, final_state, interrupt, quiet, records, resumed_is_whole, settings  # noqa: F401
 
 from aurljax import config, state
 from aurljax.errors import UserError
@@ -91,13 +91,7 @@ def test_a_run_follows_its_metric(corpus, tmp_path):  # noqa: F811
 def test_stopped_and_resumed_falls_at_the_same_steps(corpus, tmp_path, stop):  # noqa: F811
     """Also where it was stopped between two measurements of one plateau, and at the step of a fall."""
     c = settings(corpus, run=RUN, optim=WORSE)
-    train(c, tmp_path / "whole", progress=quiet())
-    cut = dataclasses.replace(c, run=dataclasses.replace(c.run, sample_every=stop))
-    assert train(cut, tmp_path / "parts", interrupt, quiet()).step == stop
-    train(c, tmp_path / "parts", progress=quiet())
-    assert [r for r in records(tmp_path / "parts") if "sample_numbers" not in r] == records(tmp_path / "whole")
-    for a, b in zip(final_state(tmp_path / "parts", c), final_state(tmp_path / "whole", c), strict=True):
-        np.testing.assert_array_equal(a, b)
+    resumed_is_whole(c, tmp_path, stop)
     ends = [0.5 ** (n // 2) for n in range(12)]  # measured at every step, the first is the best
     found = rates(tmp_path / "whole")
     assert [found[n] / found[2] for n in range(2, 13)] == pytest.approx([max(e, 0.1) for e in (1, 1, *ends[2:11])])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from runs import BIGRAM, BigramConfig, bigram, bigram_config, random_batch  # noqa: F401
 from test_step import VOCAB, new, on, run, tree_equal
-from test_train import corpus, final_state, interrupt, quiet, records, settings  # noqa: F401
+from test_train import corpus, final_state, interrupt, quiet, records, resumed_is_whole, settings  # noqa: F401
 
 from aurljax import checkpoint, config, models, optim, sections, state
 from aurljax import mesh as meshes
@@ -115,13 +115,7 @@ def test_a_run_that_skips_without_end_goes_back(corpus, tmp_path, monkeypatch, f
 def test_going_back_is_the_same_when_resumed(corpus, tmp_path, monkeypatch, stop):  # noqa: F811
     """Stopped before, in the middle of, at and after the step that goes back."""
     c = diverging(monkeypatch, corpus)
-    train(c, tmp_path / "whole", progress=quiet())
-    cut = dataclasses.replace(c, run=dataclasses.replace(c.run, sample_every=stop))
-    assert train(cut, tmp_path / "parts", interrupt, quiet()).step == stop
-    train(c, tmp_path / "parts", progress=quiet())
-    assert [r for r in records(tmp_path / "parts") if "sample_numbers" not in r] == records(tmp_path / "whole")
-    for a, b in zip(final_state(tmp_path / "parts", c), final_state(tmp_path / "whole", c), strict=True):
-        np.testing.assert_array_equal(a, b)
+    resumed_is_whole(c, tmp_path, stop)
 
 
 def test_without_a_checkpoint_a_run_goes_back_to_its_beginning(corpus, tmp_path, monkeypatch):  # noqa: F811

@@ -75,6 +75,17 @@ def final_state(workdir, c):
                 for x in jax.tree.leaves(loaded)]  # fmt: skip
 
 
+def resumed_is_whole(c, tmp_path, stop):
+    """That a run stopped after a step and begun again is one never stopped: its records, its state to the bit."""
+    train(c, tmp_path / "whole", progress=quiet())
+    cut = dataclasses.replace(c, run=dataclasses.replace(c.run, sample_every=stop))
+    assert train(cut, tmp_path / "parts", interrupt, quiet()).step == stop
+    train(c, tmp_path / "parts", progress=quiet())
+    assert [r for r in records(tmp_path / "parts") if "sample_numbers" not in r] == records(tmp_path / "whole")
+    for a, b in zip(final_state(tmp_path / "parts", c), final_state(tmp_path / "whole", c), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_a_run_learns_and_writes_what_it_says(whole):
     workdir, outcome = whole
     assert (outcome.step, outcome.stopped) == (12, False)
